@@ -1,0 +1,82 @@
+# The commands of a developer; `make help` lists them. Each first makes what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GUEST := build/guest
+IMAGE := build/image
+DEMO := build/demo
+EXAMPLE := guest_side/examples/lennard_jones
+
+# Debian keeps mke2fs where an ordinary user's PATH does not reach.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+QEMU_COMMANDS := qemu-system-x86_64 qemu-img
+QEMU_PACKAGES := qemu-system-x86 qemu-utils
+
+# $(call have,COMMANDS): a shell test.  $(call need,COMMANDS,PACKAGES): root gets the packages, others are told what to type.
+have = (for c in $(1); do command -v $$c >/dev/null || exit 1; done)
+install = { [ -n "$$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get update -qq; } && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
+need = @if ! $(call have,$(1)); then \
+	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
+	echo "installing $(2)"; $(call install,$(2)); fi
+
+.PHONY: help setup guest image demo test check integration bench wheel clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready  ## a .venv with everything: .venv/bin/vmbridge
+
+$(VENV)/ready: pyproject.toml setup.py
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		[ "$$(id -u)" = 0 ] || { echo "Missing: Python's venv. Type: sudo apt-get install python3-venv" >&2; exit 1; }; \
+		$(call install,python3-venv); }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+guest: setup  ## build/guest/ARCH: the agent and the fake BOINC library
+	$(call need,cc ar,gcc libc6-dev)
+	@$(BIN)/python -m guest_side.build $(GUEST) --arch x86_64 --arch aarch64
+
+image: $(IMAGE)/image.json  ## build/image: the tiny image
+
+$(IMAGE)/image.json: guest_side/mount_hook $(wildcard bridge/image/*.py) | setup
+	$(call need,qemu-img mke2fs dpkg-deb apt-get,qemu-utils e2fsprogs)
+	@$(BIN)/vmbridge image build $(IMAGE)
+
+demo: guest  ## run an example science program in a virtual machine
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@cp $(EXAMPLE)/job.xml $(EXAMPLE)/lj.in $(DEMO)/
+	@cc -O2 -static -o $(DEMO)/lj $(EXAMPLE)/lj.c -I$(GUEST)/include -L$(GUEST)/x86_64 -lboinc_api -lpthread -lm
+	@if $(call have,$(QEMU_COMMANDS)) || { [ "$$(id -u)" = 0 ] && $(call install,$(QEMU_PACKAGES)); }; then \
+		$(MAKE) --no-print-directory image && ln -sfn ../image $(DEMO)/image && $(BIN)/vmbridge run $(DEMO); \
+	else \
+		echo "No QEMU here, and no right to install it (apt-get install $(QEMU_PACKAGES)): running on this host, without a machine."; \
+		$(BIN)/vmbridge run --hypervisor local $(DEMO); \
+	fi
+
+test: check integration  ## all tests
+
+check: setup  ## lint, types, unit and conformance tests
+	$(call need,cc ar,gcc libc6-dev)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest tests/unit tests/conformance
+
+integration: guest image  ## tests with real QEMU
+	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
+	@$(BIN)/pytest tests/integration
+
+bench: guest image  ## measure, side by side with a peer: a table and build/bench.json
+	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
+	@$(BIN)/python -m tests.bench
+
+wheel: guest  ## dist/: a wheel that brings the guest's sources and agents along
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove all that was built
+	rm -rf build dist *.egg-info
