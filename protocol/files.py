@@ -1,0 +1,122 @@
+"""The only I/O of the protocol: replace a file whole, and the one door for reading what a guest wrote.
+
+A guest may plant anything under any name: a link to /etc/passwd, a FIFO that blocks its reader, a sparse file of a
+terabyte. Everything read from its folder goes through `Door` (B7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from .errors import RemoteProtocolError
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PLANTED = {errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EISDIR}
+
+
+class Door:
+    """A folder that somebody else writes, opened once, so that no path through it is ever walked again."""
+
+    def __init__(self, folder: Path) -> None:
+        """:raise OSError: `folder` is not a folder that can be opened."""
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return the content of the file `name`, None if there is none.
+
+        :raise RemoteProtocolError: it is no regular file (B7), or longer than `limit` bytes (R1).
+        """
+        try:
+            fd = self.open(name)
+        except FileNotFoundError:
+            return None
+        try:
+            data = os.read(fd, limit + 1)
+            while 0 < len(data) <= limit and (more := os.read(fd, limit + 1 - len(data))):
+                data += more
+        finally:
+            os.close(fd)
+        if len(data) > limit:
+            raise RemoteProtocolError("R1", f"more than {limit:,} bytes")
+        return data
+
+    def open(self, name: str) -> int:
+        """Open the regular file `name`, or `folder/name`, for reading and return its descriptor.
+
+        :raise FileNotFoundError: there is none.
+        :raise RemoteProtocolError: it is no regular file, or the folder is no folder (B7).
+        """
+        *folders, last = name.split("/")
+        with contextlib.ExitStack() as open_folders:
+            at = self._fd
+            for folder in folders:
+                at = _open_planted(folder, _OPEN | os.O_DIRECTORY, at)
+                open_folders.callback(os.close, at)
+            fd = _open_planted(last, _OPEN, at)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise RemoteProtocolError("B7", "it is no regular file")
+        return fd
+
+
+def _open_planted(name: str, flags: int, at: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=at)
+    except OSError as error:
+        if error.errno in _PLANTED:
+            raise RemoteProtocolError("B7", f"it is no regular file: {error.strerror}") from error
+        raise
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
+    """Make `path` a file with the content `data`; readers see the old one or the new one, never a part (B2).
+
+    With `durable` it is also on the disk when this returns. On failure the old file is untouched and nothing is left.
+
+    :raise OSError: it could not be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(fd)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,158 @@
+"""Every implementation runs every vector: bytes in, one canonical line out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol import codec, layout, messages
+from protocol.errors import Incomplete, RemoteProtocolError
+
+from ..conftest import REPOSITORY
+
+VECTORS = REPOSITORY / "protocol" / "vectors"
+DOCUMENT = (REPOSITORY / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
+
+Adapter = Callable[[str, bytes], str]
+
+
+def python_adapter(kind: str, data: bytes) -> str:
+    """The Python implementation's canonical line."""
+    try:
+        if kind != "filename":
+            return codec.canonical(kind, codec.decode(kind, data))
+        name = layout.parse_name(data.decode("utf-8", "surrogateescape"))
+    except Incomplete:
+        return "incomplete"
+    except RemoteProtocolError as error:
+        return f"invalid {error.rule}"
+    if name.kind is None:
+        return "ok filename ignored"
+    return (
+        f"ok filename known={name.kind}" if name.number is None else f"ok filename numbered={name.kind} n={name.number}"
+    )
+
+
+class CAdapter:
+    """The C implementation's canonical lines, from one process that is asked again and again."""
+
+    def __init__(self, program: Path) -> None:
+        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __call__(self, kind: str, data: bytes) -> str:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{kind} {len(data)}\n".encode() + data)
+        self._process.stdin.flush()
+        return self._process.stdout.readline().decode().rstrip("\n")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="session")
+def c_adapter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CAdapter]:
+    """The C adapter, compiled with the system's compiler, with sanitizers where it has them."""
+    program = tmp_path_factory.mktemp("conformance") / "c_adapter"
+    wire = REPOSITORY / "guest_side" / "wire"
+    sources = [REPOSITORY / "tests" / "conformance" / "c_adapter.c", *sorted(wire.glob("*.c"))]
+    options = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{wire}"]
+    command = ["cc", *options, "-o", str(program), *map(str, sources)]
+    sanitized = [*command, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    if subprocess.run(sanitized, capture_output=True).returncode:
+        subprocess.run(command, check=True)
+    adapter = CAdapter(program)
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture(params=["python", "c"])
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    """Each implementation in turn."""
+    if request.param == "python":
+        return python_adapter
+    found: Adapter = request.getfixturevalue("c_adapter")
+    return found
+
+
+def vectors(folder: str) -> list[str]:
+    """The names of the vectors in `valid` or `invalid`."""
+    return sorted(path.name for path in (VECTORS / folder).iterdir() if path.suffix != ".line")
+
+
+@pytest.mark.parametrize("name", vectors("valid"))
+def test_valid(name: str, adapter: Adapter) -> None:
+    data = (VECTORS / "valid" / name).read_bytes()
+    expected = (VECTORS / "valid" / f"{name}.line").read_text(encoding="ascii").rstrip("\n")
+    assert adapter(name.split(".")[1], data) == expected
+
+
+@pytest.mark.parametrize("name", vectors("invalid"))
+def test_invalid(name: str, adapter: Adapter) -> None:
+    rule, kind, *_ = name.split(".")
+    expected = "incomplete" if rule == "R03" else f"invalid R{int(rule[1:])}"
+    assert adapter(kind, (VECTORS / "invalid" / name).read_bytes()) == expected
+
+
+@pytest.mark.parametrize("folder", ["valid", "invalid"])
+def test_every_rule_has_a_vector(folder: str) -> None:
+    rules = {int(number) for number in re.findall(r"^- \*\*R(\d+)\*\*", DOCUMENT, re.MULTILINE)}
+    assert rules == set(range(1, len(rules) + 1)), "rules are numbered without gaps"
+    assert {int(name[1:3]) for name in vectors(folder)} == rules
+
+
+def test_every_example_in_the_document_is_a_vector() -> None:
+    examples = re.findall(r"^(?:<!-- vector: (\S+) -->\n)?```(\w*)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    assert len(examples) >= len(messages.KINDS)
+    for vector, language, text in examples:
+        if language == "sh":
+            continue
+        assert vector, f"an example without a vector:\n{text}"
+        assert (VECTORS / vector).read_bytes() == text.encode()
+
+
+def test_the_document_has_an_example_of_every_message() -> None:
+    shown = {vector.split(".")[1] for vector in re.findall(r"<!-- vector: (\S+) -->", DOCUMENT)}
+    assert shown == set(messages.KINDS)
+
+
+def test_the_table_in_the_document_is_the_one_in_the_code() -> None:
+    table = DOCUMENT.split("## All messages")[1].split("One example")[0]
+    documented: dict[str, dict[str, tuple[bool, bool, str]]] = {}
+    kind = ""
+    for cells in (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")
+    ):
+        if named := re.fullmatch(r"`(\w+)(\.N)?`", cells[0]):
+            kind = named[1]
+        if kind:
+            marks = re.sub(r"`[^`]*`", "", cells[1])
+            row = ("R" in marks, "*" in marks, cells[2].split()[0].rstrip(":") if cells[2] else "")
+            documented.setdefault(kind, {}).update(dict.fromkeys(re.findall(r"`(\w+)`", cells[1]), row))
+    for kind, message in messages.KINDS.items():
+        if kind == "fraction_done":
+            continue
+        keys = documented.pop(kind)
+        if message in messages.VERSIONED:
+            assert keys.pop("protocol") == (True, False, "version")
+        in_code = {key: (wire.required, wire.many) for key, wire in codec.keys(message).items()}
+        assert {key: row[:2] for key, row in keys.items()} == in_code, kind
+        types = {key: wire.form for key, wire in codec.keys(message).items()}
+        assert all(row[2] in ("", types[key]) for key, row in keys.items()), kind
+    assert not documented
+
+
+NOT_BUILT_YET = {"B15"}
+"""Trickles and uploads have their places in the protocol; nobody forwards them yet."""
+
+
+def test_every_behaviour_is_proved_by_a_test_that_names_it() -> None:
+    rules = set(re.findall(r"\*\*(B\d+)\*\*", DOCUMENT))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    named = {rule for names in re.findall(r"mark\.behaviour\(([^)]*)\)", tests) for rule in re.findall(r"B\d+", names)}
+    assert rules - named == NOT_BUILT_YET, "behaviours without a test"
+    assert named - rules == set(), "tests of behaviours that do not exist"

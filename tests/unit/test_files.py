@@ -1,0 +1,145 @@
+"""The one door for what a guest wrote, and files that are replaced whole. On a real folder: fakes let too much by."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from protocol.files import Door, write_atomic
+
+
+def test_reads_a_file_whole(tmp_path: Path) -> None:
+    (tmp_path / "status").write_bytes(b"x" * 100)
+    with Door(tmp_path) as door:
+        assert door.read("status", 100) == b"x" * 100
+        assert door.read("absent", 100) is None
+
+
+@pytest.mark.behaviour("B7")
+def test_one_byte_too_many_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "status").write_bytes(b"x" * 101)
+    with Door(tmp_path) as door, pytest.raises(RemoteProtocolError) as caught:
+        door.read("status", 100)
+    assert caught.value.rule == "R1"
+
+
+@pytest.mark.behaviour("B7")
+def test_a_sparse_terabyte_costs_nothing(tmp_path: Path) -> None:
+    with (tmp_path / "status").open("wb") as file:
+        file.truncate(1 << 40)
+    with Door(tmp_path) as door, pytest.raises(RemoteProtocolError):
+        door.read("status", 65_536)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _dangling_link(path: Path) -> None:
+    path.symlink_to("/nonexistent")
+
+
+def _socket(path: Path) -> None:
+    # a socket's name is short by law, the test's folder is not
+    here = os.open(path.parent, os.O_RDONLY)
+    try:
+        socket.socket(socket.AF_UNIX).bind(f"/proc/self/fd/{here}/{path.name}")
+    finally:
+        os.close(here)
+
+
+@pytest.mark.behaviour("B7")
+@pytest.mark.parametrize(
+    "plant", [_link, _dangling_link, os.mkfifo, Path.mkdir, _socket], ids=lambda plant: plant.__name__
+)
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, plant: object) -> None:
+    assert callable(plant)
+    plant(tmp_path / "status")
+    caught: list[BaseException] = []
+
+    def read() -> None:
+        with Door(tmp_path) as door:
+            try:
+                door.read("status", 100)
+            except RemoteProtocolError as error:
+                caught.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(5)
+    assert not reader.is_alive(), "a FIFO used to be a place to wait in"
+    assert len(caught) == 1 and isinstance(caught[0], RemoteProtocolError) and caught[0].rule == "B7"
+
+
+@pytest.mark.behaviour("B7")
+def test_a_folder_that_is_a_link_is_not_walked_through(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "result").write_text("secret")
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (guest / "out").symlink_to(secrets)
+    with Door(guest) as door, pytest.raises(RemoteProtocolError):
+        door.open("out/result")
+
+
+def test_the_door_stays_with_its_folder_when_the_name_is_taken_by_another(tmp_path: Path) -> None:
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (guest / "status").write_text("first")
+    with Door(guest) as door:
+        guest.rename(tmp_path / "aside")
+        guest.mkdir()
+        (guest / "status").write_text("second")
+        assert door.read("status", 100) == b"first"
+
+
+@pytest.mark.behaviour("B2")
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "status"
+    contents = {bytes([65 + n]) * 50_000 for n in range(20)}
+    write_atomic(path, b"A" * 50_000, durable=False)
+    done = threading.Event()
+
+    def write() -> None:
+        for content in sorted(contents) * 10:
+            write_atomic(path, content, durable=False)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    with Door(tmp_path) as door:
+        while not done.is_set():
+            seen.add(door.read("status", 65_536))
+    writer.join()
+    assert seen <= contents
+
+
+@pytest.mark.behaviour("B2", "B4")
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "status"
+    path.parent.mkdir()
+    write_atomic(path, b"old", durable=True)
+    full = Path("/dev/full")
+    (path.parent / ".status.tmp").symlink_to(full)  # a planted temporary name is not written through either
+    write_atomic(path, b"new", durable=True)
+    assert path.read_bytes() == b"new" and not path.is_symlink()
+    assert os.listdir(path.parent) == ["status"]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError):
+        write_atomic(path, b"newer", durable=False)
+    assert os.listdir(path.parent) == ["status"]
+
+
+def test_an_error_says_whose_fault_it_is() -> None:
+    with pytest.raises(TypeError):
+        ProtocolError("R1", "somebody's")
+    assert str(RemoteProtocolError("R1", "too long")) == "too long (R1)"
+    assert not isinstance(LocalProtocolError("R1", "ours"), RemoteProtocolError)
