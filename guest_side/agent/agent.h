@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent.h - the guest agent: runs the task of a virtual machine and speaks
+ * for it (docs/PROTOCOL.md, the guest's part).
+ *
+ * One process, one loop, a look around every 0.2 s. Whatever may take long
+ * (copying) is done by a child, so that the heartbeat never waits. Paths are
+ * opened anew for each use: a descriptor into the share would hold it at a
+ * checkpoint of the machine.
+ *
+ *   main.c     command line, signals, the loop
+ *   life.c     from booting to finished; what to do next
+ *   command.c  what the host wants (B13, B16)
+ *   exports.c  the two mounts, given up for a checkpoint and taken back
+ *   task.c     the message `task`
+ *   copy.c     files into the working directory and out of it, in a child
+ *   program.c  the science program: start, CPU time, end
+ *   mirror.c   reports of the program -> share (B6, B18, B20)
+ *   status.c   state and heartbeat (B12)
+ *   watch.c    a file that somebody else writes (B3, B5)
+ */
+#ifndef VMBRIDGE_AGENT_H
+#define VMBRIDGE_AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../wire/wire.h"
+
+#define AGENT_NAME "vmbridge-agent 0.1"
+#define LOOK_EVERY 200 /* milliseconds, as all times here: B8 */
+#define PUBLISH_EVERY 500 /* B6 */
+#define BEAT_EVERY 9000 /* B12, with a second to spare */
+#define GRACE 1000 /* B3 */
+#define AWAY_AT_LEAST 300 /* B13, prepare */
+#define KILL_AFTER 5000 /* B13, stop */
+#define MESSAGE_SIZE (WIRE_TEXT_MAX + 1)
+
+/* ------------------------------------------------------------- watch.c -- */
+
+/* A file that somebody else writes, and what was last seen in it. */
+struct watch {
+    const char *name;
+    char bytes[WIRE_FILE_MAX + 1]; /* room for the newline that B3 adds */
+    size_t len; /* as it was read */
+    size_t whole; /* with its last newline, once watch_look has returned true */
+    int64_t since; /* unchanged since then */
+    bool taken;
+    int error; /* reported already */
+};
+
+/* Begin anew; all zero, as a static variable is, will do too. */
+void watch_forget(struct watch *watch);
+
+/*
+ * Read the file `name` again, which must always be the same. Returns true once for each new content, when it is
+ * complete: `bytes` and `whole` then hold it, with its last newline. With
+ * `over` nobody writes any more and it is complete as it stands.
+ */
+bool watch_look(struct watch *watch, const char *folder, const char *name, int64_t now,
+                bool over);
+
+/* Publish in a folder given by its path. Returns 0 or a negative errno. */
+int publish_in(const char *folder, const char *name, const struct wire_writer *file, bool sync);
+
+/* -------------------------------------------------------------- task.c -- */
+
+struct list {
+    char **items; /* ends with NULL */
+    size_t count;
+};
+
+struct task {
+    struct list argv; /* the program is the first */
+    struct list env;
+    struct list inputs;
+    struct list outputs;
+    char *stdin_name, *stdout_name, *stderr_name; /* NULL: not named */
+    double checkpoint_period; /* negative: not named */
+};
+
+/* Decode; the task is filled, with memory of its own, only for WIRE_OK. */
+enum wire_status task_decode(struct task *task, const char *bytes, size_t len, int *rule);
+
+/* The file in the working directory that holds the standard output or error. */
+const char *task_stdout(const struct task *task);
+const char *task_stderr(const struct task *task);
+
+/* ------------------------------------------------------------- the agent -- */
+
+struct options {
+    bool machine;
+    const char *host, *guest, *work, *spool;
+};
+
+struct command {
+    int64_t seq; /* 0: none yet */
+    enum { WANT_RUN, WANT_PREPARE, WANT_STOP } state;
+    double time; /* 0: not named */
+};
+
+enum phase {
+    BOOTING, /* no task yet */
+    FETCHING,
+    READY,
+    RUNNING,
+    ENDED, /* waits for the share, to collect */
+    COLLECTING,
+    REPORTING, /* the last reports, then `finished` */
+    DONE,
+    FAILED
+};
+
+struct program {
+    pid_t pid; /* 0: none */
+    double cpu_seconds;
+    int64_t kill_at; /* 0: not asked to end */
+    int code; /* how it ended */
+    char message[MESSAGE_SIZE]; /* empty if it exited by itself */
+};
+
+struct status {
+    bool changed;
+    bool failed; /* the last attempt to write it */
+    int64_t next, beat; /* not before, at the latest */
+    int64_t heartbeat, ack, refused;
+    int64_t ack_before; /* the acknowledgement that a refusal goes back to */
+    char message[MESSAGE_SIZE];
+};
+
+struct agent {
+    struct options options;
+    enum phase phase;
+    struct task task;
+    struct command command;
+    int64_t settled; /* the last seq that was obeyed or refused */
+    bool leaving; /* `prepare` is acknowledged, the exports are to go */
+    bool away; /* the exports are not mounted */
+    int64_t back_at;
+    bool quitting; /* SIGTERM */
+    pid_t copier;
+    struct program program;
+    struct status status;
+};
+
+int64_t milliseconds(void);
+
+/* Write one line to standard error, which is the console in a machine. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* -------------------------------------------------------------- life.c -- */
+
+/* Make everything ready for the first step. */
+void life_begin(struct agent *agent);
+
+/* Look around and do what is due. Returns the exit status once there is one, else -1. */
+int life_step(struct agent *agent);
+
+/* A child has ended; `status` is of wait(2). */
+void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds);
+
+/* The task cannot be run at all: end everything and say `state error`. */
+void life_fail(struct agent *agent, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* ----------------------------------------------------------- command.c -- */
+
+/* Read `command`; a new one is left in agent->command. */
+void command_look(struct agent *agent, int64_t now);
+
+/* Is this a file of another version? Then the agent has failed by B16. */
+bool command_other_version(struct agent *agent, const struct watch *watch, int rule);
+
+/* ----------------------------------------------------------- exports.c -- */
+
+/* Mount what is not mounted. Returns true when both exports are there. */
+bool exports_mount(const struct options *options);
+
+/* Unmount both; 0, or a negative errno, and then exports_mount has to bring back what went. */
+int exports_release(const struct options *options);
+
+/* -------------------------------------------------------------- copy.c -- */
+
+/* Start the child that fetches the program and its inputs, or that collects the outputs. */
+pid_t copy_fetch(const struct agent *agent);
+pid_t copy_collect(const struct agent *agent);
+
+/* Why the last child failed, from its wait status; NULL if it did not. */
+const char *copy_failure(int status);
+
+/* ----------------------------------------------------------- program.c -- */
+
+/* Start it. If that fails its end is recorded as any other end; returns whether it runs. */
+bool program_start(struct program *program, const struct options *options,
+                   const struct task *task);
+
+/* Ask it to end; program_press kills it when it takes too long. Both may be repeated. */
+void program_end(struct program *program, int64_t now);
+void program_press(struct program *program, int64_t now);
+
+/* Record how it ended; what it left running in its session is killed. */
+void program_ended(struct program *program, int status, double cpu_seconds);
+
+/* Its CPU time so far, never less than before. */
+double program_cpu(struct program *program);
+
+/* ------------------------------------------------------------ mirror.c -- */
+
+/* Forget all reports and delete those that an earlier program left. */
+void mirror_begin(const struct options *options);
+
+/* Look for new reports; with `over` nobody writes any more. */
+void mirror_look(const struct options *options, int64_t now, bool over);
+
+/* Publish what is due. Returns true when nothing is left. */
+bool mirror_publish(const struct options *options, int64_t now, double cpu_seconds);
+
+/* Publish everything again (B14), or only the creditreport with its CPU time. */
+void mirror_again(void);
+void mirror_credit(void);
+
+/* B18: take code and message from the spool's `finished` if they go with the program's end. */
+void mirror_finished(const struct options *options, struct program *program);
+
+/* ------------------------------------------------------------ status.c -- */
+
+/* Publish the status if it has changed or the heart has to beat. */
+void status_publish(struct agent *agent, int64_t now);
+
+#endif

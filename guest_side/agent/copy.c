@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * copy.c - files from the share into the working directory, and results back.
+ * A child does it: copying and syncing gigabytes may take minutes, and the
+ * heartbeat must not wait for it. While the child lives it holds the share,
+ * so that `prepare` finds it busy.
+ */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PART ".part" /* the temporary name; a name of the task's own has no point in front */
+#define BUFFER_SIZE (1 << 20)
+#define STDERR_MAX 65536
+
+static char *failure; /* shared with the child */
+
+static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+static void fail(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(failure, MESSAGE_SIZE, format, arguments);
+    va_end(arguments);
+    _exit(1);
+}
+
+static int copy_bytes(int from, int to)
+{
+    static char buffer[BUFFER_SIZE];
+    ssize_t got, put, written;
+
+    while ((got = read(from, buffer, sizeof buffer)) != 0) {
+        if (got < 0)
+            return -errno;
+        for (put = 0; put < got; put += written)
+            if ((written = write(to, buffer + put, (size_t)(got - put))) < 0)
+                return -errno;
+    }
+    return 0;
+}
+
+/* Fill the temporary file in `dirfd`. */
+static int write_part(int from, int dirfd, mode_t mode, bool sync)
+{
+    int to, error;
+
+    unlinkat(dirfd, PART, 0);
+    to = openat(dirfd, PART, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (to < 0)
+        return -errno;
+    error = copy_bytes(from, to);
+    if (error == 0 && (fchmod(to, mode) != 0 || (sync && fsync(to) != 0)))
+        error = -errno;
+    if (close(to) != 0 && error == 0)
+        error = -errno;
+    return error;
+}
+
+/* Bring an open file to `name` in `dirfd`, whole or not at all. */
+static int place(int from, int dirfd, const char *name, mode_t mode, bool sync)
+{
+    int error = write_part(from, dirfd, mode, sync);
+
+    if (error == 0 && renameat(dirfd, PART, dirfd, name) != 0)
+        error = -errno;
+    if (error != 0)
+        unlinkat(dirfd, PART, 0);
+    return error;
+}
+
+/* Open a regular file; returns a descriptor or a negative errno. Never waits for a pipe. */
+static int open_regular(int dirfd, const char *name, int flags)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
+    struct stat st;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        return fd;
+    close(fd);
+    return -EINVAL;
+}
+
+static int open_dir(int dirfd, const char *name)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        fail("cannot open %s: %s", name, strerror(errno));
+    return fd;
+}
+
+static void fetch_one(int in, int work, const char *name, mode_t mode)
+{
+    int from = open_regular(in, name, O_NOFOLLOW), error = from;
+
+    if (from >= 0) {
+        error = place(from, work, name, mode, false);
+        close(from);
+    }
+    if (error < 0)
+        fail("cannot fetch in/%s: %s", name, strerror(-error));
+}
+
+static void fetch(const struct agent *agent)
+{
+    const struct task *task = &agent->task;
+    int in = open_dir(open_dir(AT_FDCWD, agent->options.host), "in");
+    int work = open_dir(AT_FDCWD, agent->options.work);
+    size_t i;
+
+    for (i = 0; i < task->inputs.count; i++)
+        fetch_one(in, work, task->inputs.items[i], 0644);
+    fetch_one(in, work, task->argv.items[0], 0755);
+}
+
+/* An output that is not there is for the host to judge. */
+static void collect_one(int work, int out, const char *name)
+{
+    int from = open_regular(work, name, 0), error;
+
+    if (from < 0) {
+        say("no output %s: %s", name, strerror(-from));
+        return;
+    }
+    error = place(from, out, name, 0644, true);
+    if (error != 0)
+        fail("cannot write out/%s: %s", name, strerror(-error));
+    close(from);
+}
+
+static void collect_outputs(const struct task *task, int work, int guest)
+{
+    int out;
+    size_t i;
+
+    if (mkdirat(guest, "out", 0755) != 0 && errno != EEXIST)
+        fail("cannot make out: %s", strerror(errno));
+    out = open_dir(guest, "out");
+    for (i = 0; i < task->outputs.count; i++)
+        collect_one(work, out, task->outputs.items[i]);
+    if (fsync(out) != 0)
+        fail("cannot sync out: %s", strerror(errno));
+}
+
+static void collect_stderr(const struct task *task, int work, int guest)
+{
+    static char tail[STDERR_MAX];
+    int from = open_regular(work, task_stderr(task), 0), error;
+    off_t size = from < 0 ? 0 : lseek(from, 0, SEEK_END);
+    ssize_t len = pread(from, tail, sizeof tail, size > STDERR_MAX ? size - STDERR_MAX : 0);
+
+    error = wire_publish(guest, "stderr", tail, len > 0 ? (size_t)len : 0, false);
+    if (error != 0)
+        fail("cannot write stderr: %s", strerror(-error));
+}
+
+static void collect(const struct agent *agent)
+{
+    int work = open_dir(AT_FDCWD, agent->options.work);
+    int guest = open_dir(AT_FDCWD, agent->options.guest);
+
+    collect_outputs(&agent->task, work, guest);
+    collect_stderr(&agent->task, work, guest);
+}
+
+static void be_child(pid_t parent)
+{
+    sigset_t none;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static pid_t start(void (*work)(const struct agent *), const struct agent *agent)
+{
+    pid_t parent = getpid(), pid;
+
+    if (failure == NULL)
+        failure = mmap(NULL, MESSAGE_SIZE, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (failure == MAP_FAILED)
+        abort();
+    failure[0] = '\0';
+    pid = fork();
+    if (pid != 0)
+        return pid;
+    be_child(parent);
+    work(agent);
+    _exit(0);
+}
+
+pid_t copy_fetch(const struct agent *agent)
+{
+    return start(fetch, agent);
+}
+
+pid_t copy_collect(const struct agent *agent)
+{
+    return start(collect, agent);
+}
+
+const char *copy_failure(int status)
+{
+    if (status == 0)
+        return NULL;
+    return failure[0] != '\0' ? failure : "the process that copies files was killed";
+}

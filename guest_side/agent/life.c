@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* life.c - from booting to finished: one step is a look around and what follows from it. */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static void enter(struct agent *agent, enum phase phase)
+{
+    agent->phase = phase;
+    agent->status.changed = true;
+}
+
+static void stop_copier(struct agent *agent)
+{
+    if (agent->copier > 0)
+        kill(agent->copier, SIGKILL);
+    agent->copier = 0; /* its end is nobody's business now */
+}
+
+void life_fail(struct agent *agent, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(agent->status.message, sizeof agent->status.message, format, arguments);
+    va_end(arguments);
+    say("%s", agent->status.message);
+    stop_copier(agent);
+    program_end(&agent->program, milliseconds());
+    enter(agent, FAILED);
+}
+
+/* -------------------------------------------------------------- task ---- */
+
+static void start_copier(struct agent *agent, pid_t pid, enum phase phase)
+{
+    agent->copier = pid;
+    if (pid < 0)
+        life_fail(agent, "cannot start a process: %s", strerror(errno));
+    else
+        enter(agent, phase);
+}
+
+static void task_look(struct agent *agent, int64_t now)
+{
+    static struct watch watch;
+    struct status *status = &agent->status;
+    int rule = 0;
+
+    if (!watch_look(&watch, agent->options.host, "task", now, false))
+        return;
+    if (task_decode(&agent->task, watch.bytes, watch.whole, &rule) == WIRE_OK) {
+        status->message[0] = '\0';
+        start_copier(agent, copy_fetch(agent), FETCHING);
+    } else if (!command_other_version(agent, &watch, rule)) {
+        snprintf(status->message, sizeof status->message, "task breaks R%d", rule);
+        say("%s", status->message);
+        status->changed = true;
+    }
+}
+
+/* ----------------------------------------------------------- program ---- */
+
+static void start_program(struct agent *agent)
+{
+    mirror_begin(&agent->options);
+    if (program_start(&agent->program, &agent->options, &agent->task))
+        enter(agent, RUNNING);
+    else
+        enter(agent, ENDED);
+}
+
+/* If we ended it no `finished` follows. */
+static void judge_program(struct agent *agent, bool stopped)
+{
+    if (agent->phase != RUNNING)
+        return;
+    if (stopped) {
+        enter(agent, READY);
+        return;
+    }
+    mirror_finished(&agent->options, &agent->program);
+    mirror_look(&agent->options, milliseconds(), true);
+    enter(agent, ENDED);
+}
+
+static void judge_copier(struct agent *agent, int status)
+{
+    const char *failure = copy_failure(status);
+
+    agent->copier = 0;
+    if (failure != NULL) {
+        life_fail(agent, "%s", failure);
+    } else if (agent->phase == FETCHING) {
+        enter(agent, READY);
+    } else {
+        mirror_credit();
+        enter(agent, REPORTING);
+    }
+}
+
+void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
+{
+    bool stopped = agent->program.kill_at != 0;
+
+    if (pid == agent->program.pid) {
+        program_ended(&agent->program, status, cpu_seconds);
+        judge_program(agent, stopped);
+    } else if (pid == agent->copier) {
+        judge_copier(agent, status);
+    }
+}
+
+static void publish_finished(struct agent *agent)
+{
+    const struct program *program = &agent->program;
+    char buffer[2048];
+    struct wire_writer writer;
+    int error;
+
+    wire_begin(&writer, buffer, sizeof buffer);
+    wire_put_integer(&writer, "code", program->code);
+    if (program->message[0] != '\0')
+        wire_put_text(&writer, "message", program->message);
+    error = publish_in(agent->options.guest, "finished", &writer, true);
+    if (error != 0)
+        life_fail(agent, "cannot write finished: %s", strerror(-error));
+    else
+        enter(agent, DONE);
+}
+
+/* ---------------------------------------------------------- commands ---- */
+
+static void settle(struct agent *agent)
+{
+    struct status *status = &agent->status;
+
+    status->ack_before = status->ack;
+    agent->settled = status->ack = agent->command.seq;
+    status->message[0] = '\0';
+    status->changed = true;
+}
+
+/* In a process of the volunteer's own system it is not ours to sync all disks. */
+static void sync_machine(const struct agent *agent)
+{
+    if (agent->options.machine)
+        sync();
+}
+
+static void want_run(struct agent *agent)
+{
+    if (agent->phase == READY)
+        start_program(agent);
+    if (agent->phase >= RUNNING && agent->program.kill_at == 0)
+        settle(agent);
+}
+
+static void want_prepare(struct agent *agent)
+{
+    sync_machine(agent);
+    agent->leaving = agent->options.machine;
+    settle(agent);
+}
+
+static void want_stop(struct agent *agent, int64_t now)
+{
+    program_end(&agent->program, now);
+    if (agent->program.pid != 0 || agent->phase == FETCHING)
+        return;
+    if (agent->phase == ENDED || agent->phase == COLLECTING || agent->phase == REPORTING) {
+        stop_copier(agent);
+        enter(agent, READY);
+    }
+    sync_machine(agent);
+    settle(agent);
+}
+
+static void pursue_command(struct agent *agent, int64_t now)
+{
+    if (agent->command.seq <= agent->settled || agent->phase == FAILED)
+        return;
+    switch (agent->command.state) {
+    case WANT_RUN: want_run(agent); break;
+    case WANT_PREPARE: want_prepare(agent); break;
+    case WANT_STOP: want_stop(agent, now); break;
+    }
+}
+
+/* ----------------------------------------------------------- exports ---- */
+
+static void refuse(struct agent *agent, int error)
+{
+    struct status *status = &agent->status;
+
+    snprintf(status->message, sizeof status->message, "cannot let go of the exports: %s",
+             strerror(-error));
+    say("%s", status->message);
+    status->refused = agent->settled;
+    status->ack = status->ack_before;
+    status->changed = true;
+}
+
+/* The acknowledgement lies in the share: leave when it is written. */
+static void leave(struct agent *agent, int64_t now)
+{
+    int error;
+
+    if (!agent->leaving || agent->status.changed)
+        return;
+    agent->leaving = false;
+    error = exports_release(&agent->options);
+    if (error != 0)
+        refuse(agent, error);
+    agent->away = true;
+    agent->back_at = error != 0 ? now : now + AWAY_AT_LEAST;
+}
+
+/* The folder may be a new and empty one (B14): say everything again. */
+static void come_back(struct agent *agent, int64_t now)
+{
+    if (!agent->away || now < agent->back_at || !exports_mount(&agent->options))
+        return;
+    agent->away = false;
+    agent->status.changed = true;
+    mirror_again();
+    if (agent->phase == DONE)
+        enter(agent, ENDED);
+}
+
+/* -------------------------------------------------------------- step ---- */
+
+static void step_with_share(struct agent *agent, int64_t now)
+{
+    struct options *options = &agent->options;
+    bool told;
+
+    command_look(agent, now);
+    if (agent->phase == BOOTING)
+        task_look(agent, now);
+    pursue_command(agent, now);
+    if (agent->phase == ENDED)
+        start_copier(agent, copy_collect(agent), COLLECTING);
+    told = mirror_publish(options, now, program_cpu(&agent->program));
+    if (agent->phase == REPORTING && told)
+        publish_finished(agent);
+    status_publish(agent, now);
+    leave(agent, now);
+}
+
+/* A local agent ends when its last status is out, or cannot be. */
+static int exit_status(const struct agent *agent)
+{
+    bool told = !agent->status.changed || agent->status.failed;
+
+    if (agent->quitting && agent->program.pid == 0)
+        return 128 + SIGTERM;
+    if (agent->options.machine || agent->program.pid != 0 || !told)
+        return -1;
+    return agent->phase == DONE ? 0 : agent->phase == FAILED ? 1 : -1;
+}
+
+void life_begin(struct agent *agent)
+{
+    agent->away = agent->options.machine;
+    agent->status.changed = true;
+}
+
+int life_step(struct agent *agent)
+{
+    int64_t now = milliseconds();
+
+    come_back(agent, now);
+    if (agent->phase == RUNNING)
+        mirror_look(&agent->options, now, false);
+    if (agent->quitting)
+        program_end(&agent->program, now);
+    program_press(&agent->program, now);
+    if (!agent->away)
+        step_with_share(agent, now);
+    return exit_status(agent);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - the command line, the signals, and the loop. */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: agent [--machine] --host DIR --guest DIR --work DIR --spool DIR\n"
+    "\n"
+    "Run the task that the host left in a share, and report about it.\n"
+    "\n"
+    "  --host DIR   what the host says: command, task, in/\n"
+    "  --guest DIR  what we say: status, reports, finished, out/\n"
+    "  --work DIR   the program's working directory (made if missing)\n"
+    "  --spool DIR  where the program leaves its reports (made if missing)\n"
+    "  --machine    this is a virtual machine of ours: mount the exports\n"
+    "               vmbridge_host and vmbridge_guest at --host and --guest,\n"
+    "               give them up for checkpoints, set the clock, never exit\n"
+    "  --help       this text\n"
+    "\n"
+    "Without --machine the exit status is 0 when `finished` is written, 1 when\n"
+    "the task could not be run, 2 for a wrong command line. SIGTERM ends the\n"
+    "program, with SIGKILL after 5 seconds, and then the agent with 143.\n";
+
+int64_t milliseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void say(const char *format, ...)
+{
+    char line[MESSAGE_SIZE + 64];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    dprintf(STDERR_FILENO, "agent: %s\n", line);
+}
+
+static void give_up(const char *what, const char *name)
+{
+    say("%s%s", what, name);
+    exit(2);
+}
+
+static void make_folders(char *path)
+{
+    char *slash;
+
+    for (slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(path, 0755);
+        *slash = '/';
+    }
+    mkdir(path, 0755);
+}
+
+/* The program gets these paths and has another working directory: make them absolute. */
+static const char *make_absolute(char *path)
+{
+    char *absolute;
+
+    make_folders(path);
+    absolute = realpath(path, NULL);
+    if (absolute == NULL)
+        give_up("cannot make the folder ", path);
+    return absolute;
+}
+
+static void parse(int argc, char **argv, struct options *options)
+{
+    static const struct option known[] = {
+        {"machine", no_argument, NULL, 'm'}, {"host", required_argument, NULL, 'h'},
+        {"guest", required_argument, NULL, 'g'}, {"work", required_argument, NULL, 'w'},
+        {"spool", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'H'},
+        {NULL, 0, NULL, 0}};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
+        switch (option) {
+        case 'm': options->machine = true; break;
+        case 'h': options->host = optarg; break;
+        case 'g': options->guest = optarg; break;
+        case 'w': options->work = make_absolute(optarg); break;
+        case 's': options->spool = make_absolute(optarg); break;
+        case 'H': fputs(usage, stdout); exit(0);
+        default: fputs(usage, stderr); exit(2);
+        }
+    if (optind < argc)
+        give_up("unknown argument ", argv[optind]);
+    if (!options->host || !options->guest || !options->work || !options->spool)
+        give_up("--host, --guest, --work and --spool are needed", "");
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    int fd;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        give_up("cannot take signals: ", strerror(errno));
+    return fd;
+}
+
+/* Orphans come to us when we are the first process. */
+static void reap(struct agent *agent)
+{
+    struct rusage used;
+    int status;
+    pid_t pid;
+
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0)
+        life_child(agent, pid, status,
+                   (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec)
+                       + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+}
+
+static void take_signals(struct agent *agent, int fd)
+{
+    struct signalfd_siginfo signal;
+
+    while (read(fd, &signal, sizeof signal) == (ssize_t)sizeof signal)
+        if (signal.ssi_signo != SIGCHLD)
+            agent->quitting = true;
+    reap(agent);
+}
+
+int main(int argc, char **argv)
+{
+    static struct agent agent;
+    struct pollfd signals = {.events = POLLIN};
+    int status;
+
+    parse(argc, argv, &agent.options);
+    signals.fd = open_signals();
+    life_begin(&agent);
+    while ((status = life_step(&agent)) < 0) {
+        poll(&signals, 1, LOOK_EVERY);
+        take_signals(&agent, signals.fd);
+    }
+    return status;
+}

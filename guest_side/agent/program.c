@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* program.c - the science program, in a session of its own so that it ends as a whole. */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CANNOT_EXECUTE 126 /* as a shell says it */
+#define NOT_FOUND 127
+#define PLAIN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* ----------------------------------------------- in the child, before exec -- */
+
+static int complaints; /* a pipe to the agent that closes at exec */
+
+static void complain(const char *what, const char *name) __attribute__((noreturn));
+
+static void complain(const char *what, const char *name)
+{
+    int error = errno;
+
+    dprintf(complaints, "cannot %s %s: %s", what, name, strerror(error));
+    _exit(error == ENOENT ? NOT_FOUND : CANNOT_EXECUTE);
+}
+
+static void open_as(int target, const char *name, int flags)
+{
+    int fd = open(name, flags, 0644);
+
+    if (fd < 0)
+        complain("open", name);
+    dup2(fd, target);
+    close(fd);
+}
+
+/* Two streams into one file share one position. */
+static void open_streams(const struct task *task)
+{
+    const char *out = task_stdout(task), *err = task_stderr(task);
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+
+    open_as(0, task->stdin_name != NULL ? task->stdin_name : "/dev/null", O_RDONLY | O_CLOEXEC);
+    open_as(1, out, flags);
+    if (strcmp(out, err) == 0)
+        dup2(1, 2);
+    else
+        open_as(2, err, flags);
+}
+
+/* The library knows seconds without exponent: the writer's form of a number. */
+static void set_period(double period)
+{
+    char text[64];
+    struct wire_writer writer;
+
+    unsetenv("VMBRIDGE_CHECKPOINT_PERIOD");
+    if (period < 0)
+        return;
+    wire_begin(&writer, text, sizeof text);
+    wire_put_number(&writer, "", period);
+    text[writer.len - 1] = '\0';
+    setenv("VMBRIDGE_CHECKPOINT_PERIOD", text, 1);
+}
+
+static void set_environment(const struct options *options, const struct task *task)
+{
+    size_t i;
+
+    setenv("HOME", options->work, 1);
+    setenv("PATH", PLAIN_PATH, 0);
+    for (i = 0; i < task->env.count; i++)
+        putenv(task->env.items[i]);
+    setenv("VMBRIDGE_SPOOL", options->spool, 1);
+    set_period(task->checkpoint_period);
+}
+
+static void become_session(pid_t parent)
+{
+    sigset_t none;
+
+    setsid();
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(CANNOT_EXECUTE);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void execute(const struct options *options, const struct task *task, pid_t parent)
+{
+    char path[300];
+
+    become_session(parent);
+    if (chdir(options->work) != 0)
+        complain("enter", options->work);
+    open_streams(task);
+    set_environment(options, task);
+    snprintf(path, sizeof path, "./%s", task->argv.items[0]);
+    execv(path, task->argv.items);
+    complain("execute", task->argv.items[0]);
+}
+
+/* ------------------------------------------------------------ in the agent -- */
+
+/* Read what the child has to say before its exec; empty if the exec went well. */
+static void hear(int fd, char *out, size_t size)
+{
+    size_t len = 0;
+    ssize_t got;
+
+    while (len < size - 1 && (got = read(fd, out + len, size - 1 - len)) != 0)
+        if (got > 0)
+            len += (size_t)got;
+        else if (errno != EINTR)
+            break;
+    out[len] = '\0';
+}
+
+static void end_unstarted(struct program *program)
+{
+    int status = CANNOT_EXECUTE << 8;
+
+    waitpid(program->pid, &status, 0);
+    program->code = WIFEXITED(status) ? WEXITSTATUS(status) : CANNOT_EXECUTE;
+    program->pid = 0;
+}
+
+static bool end_without_process(struct program *program)
+{
+    program->code = CANNOT_EXECUTE;
+    snprintf(program->message, sizeof program->message, "cannot start a process: %s",
+             strerror(errno));
+    return false;
+}
+
+bool program_start(struct program *program, const struct options *options,
+                   const struct task *task)
+{
+    pid_t parent = getpid();
+    int ends[2];
+
+    *program = (struct program){.pid = 0};
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return end_without_process(program);
+    program->pid = fork();
+    if (program->pid == 0) {
+        complaints = ends[1];
+        execute(options, task, parent);
+    }
+    close(ends[1]);
+    if (program->pid < 0)
+        end_without_process(program);
+    else
+        hear(ends[0], program->message, sizeof program->message);
+    close(ends[0]);
+    if (program->message[0] == '\0')
+        return true;
+    if (program->pid > 0)
+        end_unstarted(program);
+    program->pid = 0;
+    return false;
+}
+
+void program_end(struct program *program, int64_t now)
+{
+    if (program->pid == 0 || program->kill_at != 0)
+        return;
+    kill(-program->pid, SIGTERM);
+    kill(-program->pid, SIGCONT);
+    program->kill_at = now + KILL_AFTER;
+}
+
+void program_press(struct program *program, int64_t now)
+{
+    if (program->pid != 0 && program->kill_at != 0 && now >= program->kill_at)
+        kill(-program->pid, SIGKILL);
+}
+
+static void note_cpu(struct program *program, double seconds)
+{
+    if (seconds > program->cpu_seconds)
+        program->cpu_seconds = seconds;
+}
+
+void program_ended(struct program *program, int status, double cpu_seconds)
+{
+    kill(-program->pid, SIGKILL);
+    note_cpu(program, cpu_seconds);
+    program->pid = 0;
+    program->kill_at = 0;
+    program->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    program->message[0] = '\0';
+    if (WIFSIGNALED(status))
+        snprintf(program->message, sizeof program->message, "killed by signal %d (%s)",
+                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+}
+
+/* utime, stime, cutime and cstime are four numbers, the twelfth after the name and on. */
+static double parse_stat(const char *text)
+{
+    const char *p = strrchr(text, ')');
+    unsigned long long ticks[4];
+    int field;
+
+    for (field = 0; p != NULL && field < 12; field++)
+        p = strchr(p + 1, ' ');
+    if (p == NULL || sscanf(p, "%llu %llu %llu %llu", &ticks[0], &ticks[1], &ticks[2],
+                            &ticks[3]) != 4)
+        return 0;
+    return (double)(ticks[0] + ticks[1] + ticks[2] + ticks[3]) / (double)sysconf(_SC_CLK_TCK);
+}
+
+double program_cpu(struct program *program)
+{
+    char path[64], text[1024];
+    ssize_t len;
+    int fd;
+
+    if (program->pid == 0)
+        return program->cpu_seconds;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)program->pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    len = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[len > 0 ? len : 0] = '\0';
+    note_cpu(program, parse_stat(text));
+    return program->cpu_seconds;
+}

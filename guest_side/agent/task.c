@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* task.c - the message `task`, kept until the agent ends. */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void *must(void *memory)
+{
+    if (memory == NULL) {
+        say("out of memory");
+        abort();
+    }
+    return memory;
+}
+
+static void append(struct list *list, char *item)
+{
+    list->items = must(realloc(list->items, (list->count + 2) * sizeof *list->items));
+    list->items[list->count++] = item;
+    list->items[list->count] = NULL;
+}
+
+/* argv[0] has its place before any `arg`, wherever `program` stands in the file. */
+static void take(void *user, const struct wire_value *value)
+{
+    struct task *task = user;
+    char *text = must(strndup(value->text, value->len));
+
+    if (strcmp(value->key, "program") == 0)
+        task->argv.items[0] = text;
+    else if (strcmp(value->key, "arg") == 0)
+        append(&task->argv, text);
+    else if (strcmp(value->key, "env") == 0)
+        append(&task->env, text);
+    else if (strcmp(value->key, "input") == 0)
+        append(&task->inputs, text);
+    else if (strcmp(value->key, "output") == 0)
+        append(&task->outputs, text);
+    else if (strcmp(value->key, "stdin") == 0)
+        task->stdin_name = text;
+    else if (strcmp(value->key, "stdout") == 0)
+        task->stdout_name = text;
+    else if (strcmp(value->key, "stderr") == 0)
+        task->stderr_name = text;
+    else if (strcmp(value->key, "checkpoint_period") == 0)
+        task->checkpoint_period = value->number;
+}
+
+enum wire_status task_decode(struct task *task, const char *bytes, size_t len, int *rule)
+{
+    enum wire_status verdict = wire_decode(WIRE_TASK, bytes, len, NULL, NULL, rule);
+
+    if (verdict != WIRE_OK)
+        return verdict;
+    *task = (struct task){.checkpoint_period = -1};
+    append(&task->argv, NULL);
+    return wire_decode(WIRE_TASK, bytes, len, take, task, rule);
+}
+
+const char *task_stdout(const struct task *task)
+{
+    return task->stdout_name != NULL ? task->stdout_name : ".stdout";
+}
+
+const char *task_stderr(const struct task *task)
+{
+    return task->stderr_name != NULL ? task->stderr_name : ".stderr";
+}

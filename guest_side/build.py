@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build what runs in the guest: ``python -m guest_side.build OUTDIR [--arch ARCH ...]``.
+
+The agent is built with zig (static, musl) for every architecture; the
+library with the compiler of whoever will link it, for this machine only: a
+musl archive does not link with Debian's gcc. The same sources give the same
+bytes: no dates, no paths of this machine, archives without owners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from guest_side import ARCHITECTURES, SOURCES, include_dir
+
+__all__ = ["BuildError", "build_agent", "build_library", "main"]
+
+WIRE = SOURCES / "wire"
+LIBRARY_SOURCES = (
+    SOURCES / "libboinc" / "boinc_api.c",
+    WIRE / "encode.c",
+    WIRE / "publish.c",
+)
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow")
+COMMON_FLAGS = ("-std=c11", f"-ffile-prefix-map={SOURCES}=guest_side", *WARNINGS)
+ZIG = (sys.executable, "-m", "ziglang", "cc")
+
+
+class BuildError(RuntimeError):
+    """A compiler is missing or refuses; the message says what to do."""
+
+
+def _run(argv: Sequence[str], install: str) -> None:
+    """Run a build tool; its own complaint goes to standard error."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:
+        raise BuildError(f"{argv[0]} not found. Install {install}.") from None
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(argv)} failed with exit status {done.returncode}.")
+
+
+def _is_fresh(target: Path, sources: Iterable[Path]) -> bool:
+    """Tell whether the target is newer than all of its sources."""
+    if not target.exists():
+        return False
+    built = target.stat().st_mtime
+    return all(source.stat().st_mtime <= built for source in sources)
+
+
+def _code(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+
+
+def _check_zig() -> None:
+    version = subprocess.run([*ZIG[:-1], "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if version.returncode != 0:
+        raise BuildError("zig not found. Install it: pip install ziglang")
+
+
+def build_agent(outdir: Path, arch: str) -> Path:
+    """Build ``outdir/ARCH/agent`` unless it is newer than its sources; return its path.
+
+    :raise BuildError: zig is missing or the build fails; an older agent is left as it was.
+    """
+    target = outdir / arch / "agent"
+    sources = _code(SOURCES / "agent") + _code(WIRE)
+    if _is_fresh(target, [*sources, Path(__file__)]):
+        return target
+    _check_zig()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name("agent.part")
+    flags = ["-target", f"{arch}-linux-musl", "-static", "-Os", "-s", *COMMON_FLAGS]
+    code = [str(source) for source in sources if source.suffix == ".c"]
+    _run([*ZIG, *flags, "-o", str(part), *code], "ziglang")
+    part.replace(target)
+    return target
+
+
+def _compile(cc: str, source: Path, objects: Path) -> str:
+    """Compile one source; the base address independent code serves .a and .so alike."""
+    target = objects / f"{source.stem}.o"
+    flags = ["-O2", "-fPIC", "-fvisibility=hidden", "-pthread", *COMMON_FLAGS]
+    _run([cc, *flags, "-c", str(source), "-o", str(target)], "a C compiler (Debian: gcc)")
+    return str(target)
+
+
+def build_library(outdir: Path, cc: str = "cc") -> None:
+    """Build ``libboinc_api.a`` and ``libboinc_api.so`` in ``outdir`` unless they are fresh.
+
+    :raise BuildError: the compiler or ``ar`` is missing or refuses.
+    """
+    archive, shared = outdir / "libboinc_api.a", outdir / "libboinc_api.so"
+    sources = [*_code(SOURCES / "libboinc"), *_code(WIRE), Path(__file__)]
+    if _is_fresh(archive, sources) and _is_fresh(shared, sources):
+        return
+    outdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=outdir, prefix=".build-") as scratch:
+        new = Path(scratch)
+        objects = [_compile(cc, source, new) for source in LIBRARY_SOURCES]
+        _run(["ar", "rcD", str(new / archive.name), *objects], "binutils")
+        linking = ["-shared", "-pthread", "-Wl,-soname,libboinc_api.so", "-Wl,--build-id=none"]
+        _run([cc, *linking, "-o", str(new / shared.name), *objects], "a C compiler")
+        for built in (archive, shared):
+            (new / built.name).replace(built)
+
+
+def _copy_header(outdir: Path) -> None:
+    include = outdir / "include"
+    include.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(include_dir() / "boinc_api.h", include / "boinc_api.h")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build everything into one folder; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m guest_side.build", description=__doc__)
+    parser.add_argument("outdir", type=Path)
+    parser.add_argument("--arch", action="append", choices=ARCHITECTURES, metavar="ARCH")
+    options = parser.parse_args(argv)
+    try:
+        for arch in options.arch or ARCHITECTURES:
+            print(build_agent(options.outdir, arch))
+        build_library(options.outdir / platform.machine())
+        _copy_header(options.outdir)
+    except BuildError as error:
+        print(f"guest_side.build: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

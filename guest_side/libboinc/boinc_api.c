@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * boinc_api.c - see boinc_api.h for what is promised.
+ *
+ * How a hot call stays cheap. It stores its value and looks whether the
+ * thread is idle; no fence, no lock. The thread, before it sleeps without a
+ * timeout, says `idle`, waits half a second more and compares once again.
+ * A value that was stored just before the caller could see `idle` has long
+ * left its processor's store buffer by then, so it is found; one stored
+ * later wakes the thread.
+ */
+#define _GNU_SOURCE
+#include "boinc_api.h"
+#include "../wire/wire.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__GNUC__)
+#define PUBLIC __attribute__((visibility("default")))
+#else
+#define PUBLIC
+#endif
+
+#define ERR_NULL (-116)
+#define ERR_BUFFER_OVERFLOW (-118)
+#define NEVER INT64_MAX
+#define HALF_A_SECOND 500000000 /* nanoseconds, as all times here */
+#define DEFAULT_PERIOD 300
+#define LONGEST_PERIOD 100000000 /* seconds; ten times that still fits */
+#define UNSET (-1.0)
+
+/* What the program says. Written by its threads, compared by ours. */
+static _Atomic double fraction = UNSET;
+static _Atomic double fpops = UNSET;
+static _Atomic double intops = UNSET;
+
+static atomic_bool idle; /* our thread wants to be woken by a change */
+static atomic_bool checkpoint_due;
+
+/* Everything below is guarded by `lock`. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake_up;
+static bool initialized;
+static bool thread_runs;
+static bool woken;
+static const char *spool; /* NULL: report nothing */
+static int64_t period;
+static int64_t due_at = NEVER;
+static int64_t checkpoints;
+static double told_fraction = UNSET, told_fpops = UNSET, told_intops = UNSET;
+
+/* ------------------------------------------------------------- clocks -- */
+
+static int64_t nanoseconds(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static double cpu_seconds(void)
+{
+    return (double)nanoseconds(CLOCK_PROCESS_CPUTIME_ID) / 1e9;
+}
+
+/* Parse seconds by hand: strtod would ask the program's locale for the point. */
+static int64_t parse_period(const char *text)
+{
+    int64_t value = 0, unit = 1000000000;
+
+    if (text == NULL || *text < '0' || *text > '9')
+        return DEFAULT_PERIOD * unit;
+    for (; *text >= '0' && *text <= '9'; text++)
+        if (value < LONGEST_PERIOD * unit)
+            value = value * 10 + (*text - '0') * unit;
+    if (*text == '.')
+        for (text++; *text >= '0' && *text <= '9'; text++)
+            value += (*text - '0') * (unit /= 10);
+    return *text == '\0' ? value : DEFAULT_PERIOD * INT64_C(1000000000);
+}
+
+/* ---------------------------------------------------------- reporting -- */
+
+/*
+ * Write one report, if there is somebody to tell. The folder is opened each time: without an agent it is
+ * the share itself, which the host may have made anew.
+ */
+static void publish(const char *name, const struct wire_writer *report)
+{
+    int dirfd;
+
+    if (spool == NULL)
+        return;
+    dirfd = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0)
+        return;
+    wire_publish(dirfd, name, report->buffer, report->len, false);
+    close(dirfd);
+}
+
+static void publish_fraction(double value)
+{
+    char buffer[WIRE_NUMBER_FILE_MAX];
+    struct wire_writer report;
+
+    wire_begin(&report, buffer, sizeof buffer);
+    wire_put_fraction(&report, value);
+    publish("fraction_done", &report);
+}
+
+static void publish_creditreport(double fp, double integer)
+{
+    char buffer[256];
+    struct wire_writer report;
+
+    wire_begin(&report, buffer, sizeof buffer);
+    if (fp >= 0)
+        wire_put_number(&report, "fpops", fp);
+    if (integer >= 0)
+        wire_put_number(&report, "intops", integer);
+    wire_put_number(&report, "cpu_seconds", cpu_seconds());
+    publish("creditreport", &report);
+}
+
+static void publish_checkpoint(void)
+{
+    char buffer[256];
+    struct wire_writer report;
+
+    wire_begin(&report, buffer, sizeof buffer);
+    wire_put_integer(&report, "count", checkpoints);
+    wire_put_number(&report, "cpu_seconds", cpu_seconds());
+    publish("checkpoint", &report);
+}
+
+static void publish_finished(int status)
+{
+    char buffer[64];
+    struct wire_writer report;
+
+    wire_begin(&report, buffer, sizeof buffer);
+    wire_put_integer(&report, "code", status);
+    publish("finished", &report);
+}
+
+/* Each returns true if there was a change; it is not told again if the write fails. */
+
+static bool tell_fraction(void)
+{
+    double now = atomic_load_explicit(&fraction, memory_order_relaxed);
+
+    if (now == told_fraction)
+        return false;
+    told_fraction = now;
+    publish_fraction(now);
+    return true;
+}
+
+static bool tell_credit(void)
+{
+    double fp = atomic_load_explicit(&fpops, memory_order_relaxed);
+    double integer = atomic_load_explicit(&intops, memory_order_relaxed);
+
+    if (fp == told_fpops && integer == told_intops)
+        return false;
+    told_fpops = fp;
+    told_intops = integer;
+    publish_creditreport(fp, integer);
+    return true;
+}
+
+static bool tell_changes(void)
+{
+    bool fraction_changed = tell_fraction();
+
+    return tell_credit() || fraction_changed;
+}
+
+/* --------------------------------------------------------- the thread -- */
+
+static void mark_due(int64_t now)
+{
+    if (now < due_at)
+        return;
+    due_at = NEVER;
+    atomic_store_explicit(&checkpoint_due, true, memory_order_relaxed);
+}
+
+static void wait_until(int64_t until)
+{
+    struct timespec at = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
+
+    if (until == NEVER)
+        pthread_cond_wait(&wake_up, &lock);
+    else
+        pthread_cond_timedwait(&wake_up, &lock, &at);
+}
+
+/* Sleep until `until`, or until a change wakes us if it may; returns whether one did. */
+static bool sleep_until(int64_t until, bool may_wake)
+{
+    int64_t now;
+
+    while ((now = nanoseconds(CLOCK_MONOTONIC)) < until && !(may_wake && woken)) {
+        mark_due(now);
+        wait_until(due_at < until ? due_at : until);
+    }
+    mark_due(now);
+    return may_wake && woken;
+}
+
+static int64_t soon(void)
+{
+    return nanoseconds(CLOCK_MONOTONIC) + HALF_A_SECOND;
+}
+
+/* Sleep until there is a change; the head of this file says why in two steps. */
+static void await_change(void)
+{
+    woken = false;
+    atomic_store(&idle, true);
+    if (!sleep_until(soon(), true) && !tell_changes())
+        sleep_until(NEVER, true);
+    atomic_store(&idle, false);
+}
+
+static void *run(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        await_change();
+        tell_changes();
+        do
+            sleep_until(soon(), false);
+        while (tell_changes());
+    }
+    return NULL;
+}
+
+/* One call of many comes here: it takes `idle` back. */
+static void wake_thread(void)
+{
+    if (!atomic_exchange(&idle, false))
+        return;
+    pthread_mutex_lock(&lock);
+    woken = true;
+    pthread_cond_signal(&wake_up);
+    pthread_mutex_unlock(&lock);
+}
+
+static inline void note_change(void)
+{
+    if (atomic_load_explicit(&idle, memory_order_relaxed))
+        wake_thread();
+}
+
+/* A signal handler of the program's must run on a thread of the program's. */
+static int start_thread(void)
+{
+    pthread_condattr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    int error;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&wake_up, &attributes);
+    pthread_condattr_destroy(&attributes);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread_runs = error == 0;
+    return error == 0 ? pthread_detach(thread) : error;
+}
+
+/* --------------------------------------------------------------- fork -- */
+
+/* The lock is held across fork, so the child gets it free and the state whole. */
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void after_fork_in_child(void)
+{
+    spool = NULL;
+    thread_runs = false;
+    atomic_store(&idle, false);
+    atomic_store(&checkpoint_due, false);
+    pthread_mutex_unlock(&lock);
+}
+
+/* ------------------------------------------------------------ the API -- */
+
+/* A copy, for the program may change its environment. */
+static const char *find_spool(void)
+{
+    const char *path = getenv("VMBRIDGE_SPOOL");
+
+    return path != NULL && *path != '\0' ? strdup(path) : NULL;
+}
+
+static int initialize(void)
+{
+    initialized = true;
+    spool = find_spool();
+    period = parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
+    due_at = nanoseconds(CLOCK_MONOTONIC) + period;
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    return start_thread();
+}
+
+PUBLIC int boinc_init(void)
+{
+    int error = 0;
+
+    pthread_mutex_lock(&lock);
+    if (!initialized)
+        error = initialize();
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+/* After `finished` nothing more is to be said. */
+static void tell_end(int status)
+{
+    if (atomic_load(&fraction) != UNSET)
+        publish_fraction(atomic_load(&fraction));
+    publish_creditreport(atomic_load(&fpops), atomic_load(&intops));
+    publish_finished(status);
+    spool = NULL;
+}
+
+PUBLIC int boinc_finish(int status)
+{
+    if (status == 0)
+        atomic_store(&fraction, 1.0);
+    pthread_mutex_lock(&lock);
+    tell_end(status);
+    pthread_mutex_unlock(&lock);
+    exit(status);
+}
+
+PUBLIC int boinc_fraction_done(double value)
+{
+    if (value != value)
+        return 0;
+    atomic_store_explicit(&fraction, value, memory_order_relaxed);
+    note_change();
+    return 0;
+}
+
+PUBLIC double boinc_get_fraction_done(void)
+{
+    return atomic_load_explicit(&fraction, memory_order_relaxed);
+}
+
+PUBLIC void boinc_ops_cumulative(double fp, double integer)
+{
+    if (fp >= 0)
+        atomic_store_explicit(&fpops, fp, memory_order_relaxed);
+    if (integer >= 0)
+        atomic_store_explicit(&intops, integer, memory_order_relaxed);
+    note_change();
+}
+
+PUBLIC int boinc_time_to_checkpoint(void)
+{
+    return atomic_load_explicit(&checkpoint_due, memory_order_relaxed);
+}
+
+static void restart_countdown(void)
+{
+    atomic_store(&checkpoint_due, false);
+    due_at = nanoseconds(CLOCK_MONOTONIC) + period;
+    pthread_cond_signal(&wake_up);
+}
+
+PUBLIC int boinc_checkpoint_completed(void)
+{
+    pthread_mutex_lock(&lock);
+    checkpoints++;
+    publish_checkpoint();
+    if (thread_runs)
+        restart_countdown();
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+/* Copy `len` bytes and a NUL; a name that was cut off would be another file. */
+static int copy_name(char *physical, int size, const char *name, size_t len)
+{
+    bool fits = size > 0 && len < (size_t)size;
+
+    if (size > 0)
+        physical[0] = '\0';
+    if (!fits)
+        return ERR_BUFFER_OVERFLOW;
+    memcpy(physical, name, len);
+    physical[len] = '\0';
+    return 0;
+}
+
+/* Read the begin of a file; O_NONBLOCK, for it may be a pipe. */
+static size_t read_begin(const char *path, char *buffer, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : pread(fd, buffer, size, 0);
+
+    if (fd >= 0)
+        close(fd);
+    return got > 0 ? (size_t)got : 0;
+}
+
+/* Find the target of a link of BOINC's; returns its length, 0 if it is none. */
+static size_t find_target(char *begin, const char **target)
+{
+    char *close;
+
+    begin[strcspn(begin, "\n")] = '\0';
+    begin = strstr(begin, "<soft_link>");
+    if (begin == NULL || (close = strstr(begin, "</soft_link>")) == NULL)
+        return 0;
+    *target = begin + strlen("<soft_link>");
+    return (size_t)(close - *target);
+}
+
+PUBLIC int boinc_resolve_filename(const char *logical, char *physical, int size)
+{
+    char begin[4096];
+    const char *target;
+    size_t len;
+
+    if (logical == NULL || physical == NULL)
+        return ERR_NULL;
+    begin[read_begin(logical, begin, sizeof begin - 1)] = '\0';
+    len = find_target(begin, &target);
+    if (len > 0)
+        return copy_name(physical, size, target, len);
+    return copy_name(physical, size, logical, strlen(logical));
+}
+
+PUBLIC int boinc_is_standalone(void)
+{
+    const char *path = getenv("VMBRIDGE_SPOOL");
+
+    return path == NULL || *path == '\0';
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * boinc_api.h - the BOINC interface for programs inside a virtual machine.
+ *
+ * A science program that was written for BOINC is compiled against this file
+ * and linked with -lboinc_api -lpthread; it then reports through the virtual
+ * machine bridge instead of a BOINC client. For C and C++.
+ *
+ * Reports go into the folder that the environment variable VMBRIDGE_SPOOL
+ * names by its absolute path; from there they find their way to the host.
+ * Without the variable the program runs *standalone*: everything works and
+ * nothing is reported. A report that cannot be written is lost and tried
+ * again with the next change; it never hurts the program.
+ *
+ * Costs. boinc_fraction_done, boinc_ops_cumulative and
+ * boinc_time_to_checkpoint may stand in the innermost loop: a few nanoseconds
+ * each. A thread of the library, which takes no signals, writes the first
+ * change at once and then at most two a second, and sleeps while there is
+ * none.
+ *
+ * Threads. Every function may be called from any thread, none from a signal
+ * handler.
+ *
+ * fork. The process that called boinc_init reports, and only that one. In a
+ * child that it forks all functions can be called and report nothing, and
+ * boinc_finish ends the child without recording that the work is over.
+ */
+#ifndef VMBRIDGE_BOINC_API_H
+#define VMBRIDGE_BOINC_API_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Begin to report; call it once, early. Calling it again does nothing.
+ *
+ * Returns 0, or the errno for which no thread could be made; the program may
+ * go on, and only checkpoints and its end are reported then.
+ */
+int boinc_init(void);
+
+/*
+ * Report that the work is over and end the process as exit(status) does;
+ * 0 means success and sets the fraction done to 1. Never returns.
+ */
+int boinc_finish(int status);
+
+/*
+ * Say which part of the work is done. Reported as a number from 0 to 1:
+ * less counts as 0 and more as 1. NaN is ignored. Returns 0.
+ */
+int boinc_fraction_done(double fraction);
+
+/* Returns what boinc_fraction_done was last told, unchanged; -1 before that. */
+double boinc_get_fraction_done(void);
+
+/*
+ * Say how many floating-point and integer operations were done since the
+ * work began, those before a restart included. NaN and negative numbers
+ * leave the value as it is.
+ */
+void boinc_ops_cumulative(double fp, double integer);
+
+/*
+ * Ask whether the program should write a checkpoint now.
+ *
+ * Returns 1 if the checkpoint period has passed since boinc_init or the last
+ * boinc_checkpoint_completed, else 0. It stays 1 until
+ * boinc_checkpoint_completed is called. The period is the environment
+ * variable VMBRIDGE_CHECKPOINT_PERIOD, in seconds; 300 if that is not set or
+ * is not a number.
+ */
+int boinc_time_to_checkpoint(void);
+
+/*
+ * Report that a checkpoint is on the disk, before this returns, and start the
+ * period anew. Good at any time, also unasked. Returns 0.
+ */
+int boinc_checkpoint_completed(void);
+
+/*
+ * Find the real name of a file. In a virtual machine files lie under the
+ * names that the program knows, so this copies `logical` to `physical`,
+ * which has room for `size` bytes; only if the file is one of BOINC's links
+ * (`<soft_link>path</soft_link>` in its first line) the path is copied.
+ *
+ * Returns 0; -116 if a pointer is NULL; -118 if the name does not fit, then
+ * *physical is an empty string (if `size` is at least 1).
+ */
+int boinc_resolve_filename(const char *logical, char *physical, int size);
+
+/* Returns 1 if nothing is reported because VMBRIDGE_SPOOL is not set, else 0. */
+int boinc_is_standalone(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

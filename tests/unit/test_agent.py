@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest agent as an ordinary process, with shell scripts as science programs.
+
+Most tests only look at what is left when an agent has ended. Their agents
+run all at once (``ended``), because a run is mostly waiting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from guest_side import SOURCES
+
+RUN = "protocol 1\nseq 1\nstate run\n"
+SECONDS = 8.0
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("agent") / "agent"
+    code = [str(path) for folder in ("agent", "wire") for path in sorted((SOURCES / folder).glob("*.c"))]
+    subprocess.run(["cc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", *code, "-o", str(target)], check=True)
+    return target
+
+
+@dataclass
+class Guest:
+    """The folders of one agent, and the agent."""
+
+    binary: Path
+    root: Path
+    process: subprocess.Popen[str] | None = None
+    log: str = ""
+
+    def __post_init__(self) -> None:
+        (self.root / "host" / "in").mkdir(parents=True)
+        (self.root / "guest").mkdir()
+
+    def put(self, name: str, text: str) -> None:
+        part = self.root / "host" / ".part"
+        part.write_text(text)
+        part.rename(self.root / "host" / name)
+
+    def program(self, script: str, *task: str) -> None:
+        self.put("in/program", f"#!/bin/sh\n{script}\n")
+        self.put("task", "\n".join(["protocol 1", "program program", *task, ""]))
+
+    def start(self) -> None:
+        folders = [f"--{name}={self.root / name}" for name in ("host", "guest", "work", "spool")]
+        self.process = subprocess.Popen([self.binary, *folders], stderr=subprocess.PIPE, text=True)
+
+    def wait(self) -> int:
+        assert self.process is not None
+        self.log = self.process.communicate(timeout=SECONDS)[1]
+        return self.process.returncode
+
+    def read(self, name: str) -> str | None:
+        try:
+            return (self.root / "guest" / name).read_text()
+        except FileNotFoundError:
+            return None
+
+    def keys(self, name: str) -> dict[str, str]:
+        lines = (self.read(name) or "").splitlines()
+        return dict(line.split(" ", 1) for line in lines)
+
+    def await_status(self, **wanted: str) -> None:
+        end = time.monotonic() + SECONDS
+        while not wanted.items() <= self.keys("status").items():
+            assert time.monotonic() < end, (wanted, self.keys("status"))
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def guest(binary: Path, tmp_path: Path) -> Iterator[Guest]:
+    guest = Guest(binary, tmp_path)
+    yield guest
+    guest.kill()
+
+
+# ------------------------------------------------------- runs that end by themselves
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one agent finds, and how it exits."""
+
+    script: str
+    task: tuple[str, ...] = ()
+    host: dict[str, str] = field(default_factory=dict)
+    exit_status: int = 0
+    prepare: Callable[[Guest], None] = lambda guest: None
+
+
+def lay_a_link(guest: Guest) -> None:
+    guest.root.joinpath("secret").write_text("0.75\n")
+
+
+def lay_an_old_report(guest: Guest) -> None:
+    guest.root.joinpath("spool").mkdir()
+    guest.root.joinpath("spool/finished").write_text("code 9\n")
+
+
+LONG = "x" * 99
+RUNS = {
+    "whole": Run(
+        'read line; echo "$line $1 $2 $A $VMBRIDGE_CHECKPOINT_PERIOD"; cat input.txt > result.txt\n'
+        'echo complaint >&2; echo "$HOME" > home.txt; echo code 0 > "$VMBRIDGE_SPOOL/finished"',
+        (
+            "arg one",
+            "arg two words",
+            "env A=B C",
+            "input input.txt",
+            "output result.txt",
+            "output said.txt",
+            "output home.txt",
+            "stdin input.txt",
+            "stdout said.txt",
+            "checkpoint_period 6e1",
+        ),
+        {"in/input.txt": "12\n"},
+    ),
+    "stderr tail": Run(f'i=0; while [ $i -lt 1000 ]; do echo "$i {LONG}" >&2; i=$((i+1)); done'),
+    "one stream": Run("echo a; echo b >&2; echo c", ("stdout all", "stderr all", "output all")),
+    "signal": Run("kill -SEGV $$"),
+    "code": Run('echo "code 0" > $VMBRIDGE_SPOOL/finished; exit 5'),
+    "code and message": Run('printf "code 195\\nmessage bad input" > $VMBRIDGE_SPOOL/finished; exit 195'),
+    "wide code": Run('printf "code -1\\nmessage m\\n" > $VMBRIDGE_SPOOL/finished; exit 255'),
+    "code in an exit of 0": Run('echo "code 7" > $VMBRIDGE_SPOOL/finished'),
+    "finished and crashed": Run('echo "code 0" > $VMBRIDGE_SPOOL/finished; kill -9 $$'),
+    "missing output": Run("echo > there", ("output missing", "output there")),
+    "output is a pipe": Run("mkfifo pipe; echo > there", ("output pipe", "output there")),
+    "not a program": Run("", host={"in/program": "\x7fELF nonsense"}),
+    "no interpreter": Run("", host={"in/program": "#!/no/such/shell\n"}),
+    "no stdin": Run("", ("stdin missing",)),
+    "missing input": Run("", ("input missing",), exit_status=1),
+    "version 2 task": Run("", host={"task": "protocol 2\nwhatever\n"}, exit_status=1),
+    "version 2 command": Run("", host={"command": "protocol 2\nseq 1\n"}, exit_status=1),
+    "garbage in the spool": Run(
+        "cd $VMBRIDGE_SPOOL; echo 0.5 > fraction_done; sleep .3; echo 2 > fraction_done\n"
+        "head -c 70000 /dev/zero > checkpoint\n"
+        "echo nonsense 1 > .dotted; echo > stranger; echo 'fpops -1' > creditreport; echo gibberish > finished"
+    ),
+    "link in the spool": Run(
+        "ln -s ../secret $VMBRIDGE_SPOOL/fraction_done; mkfifo $VMBRIDGE_SPOOL/checkpoint", prepare=lay_a_link
+    ),
+    "reports": Run(
+        "cd $VMBRIDGE_SPOOL; printf 0.375 > fraction_done\n"
+        "printf 'count 2\\nnew_key 1\\ncpu_seconds 1.5\\n' > checkpoint; echo 'fpops 1.25e12' > creditreport\n"
+        "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
+    ),
+    "more cpu than we saw": Run("echo 'cpu_seconds 4000' > $VMBRIDGE_SPOOL/creditreport"),
+    "leftovers": Run("", prepare=lay_an_old_report),
+    "background": Run("sleep 60 & echo $! > pid", ("output pid",)),
+    "comes late": Run("", host={"command": "protocol 1\nseq 5\nstate run"}),
+}
+
+
+@pytest.fixture(scope="module")
+def ended(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Guest]]:
+    guests: dict[str, Guest] = {}
+    for name, run in RUNS.items():
+        guest = guests[name] = Guest(binary, tmp_path_factory.mktemp("run"))
+        run.prepare(guest)
+        guest.program(run.script, *run.task)
+        for file, text in ({"command": RUN} | run.host).items():
+            guest.put(file, text)
+        guest.start()
+    try:
+        for name, guest in guests.items():
+            assert guest.wait() == RUNS[name].exit_status, (name, guest.log)
+        yield guests
+    finally:
+        for guest in guests.values():
+            guest.kill()
+
+
+@pytest.mark.behaviour("B11")
+def test_a_whole_run(ended: dict[str, Guest]) -> None:
+    guest = ended["whole"]
+    assert guest.read("out/result.txt") == "12\n"
+    assert guest.read("out/said.txt") == "12 one two words B C 60\n"
+    assert guest.read("out/home.txt") == f"{(guest.root / 'work').resolve()}\n"
+    assert guest.read("stderr") == "complaint\n"
+    assert guest.read("finished") == "code 0\n"
+    status = guest.keys("status")
+    assert (status["state"], status["ack"]) == ("finished", "1")
+    assert guest.log == ""
+
+
+@pytest.mark.behaviour("B2", "B4")
+def test_no_temporary_file_is_left(ended: dict[str, Guest]) -> None:
+    for guest in ended.values():
+        assert list((guest.root / "guest").rglob(".*")) == []
+
+
+def test_the_end_of_stderr_is_kept(ended: dict[str, Guest]) -> None:
+    text = ended["stderr tail"].read("stderr")
+    assert text is not None and len(text) == 65536
+    assert text.endswith(f"999 {LONG}\n")
+
+
+def test_two_streams_in_one_file(ended: dict[str, Guest]) -> None:
+    assert ended["one stream"].read("out/all") == ended["one stream"].read("stderr") == "a\nb\nc\n"
+
+
+@pytest.mark.behaviour("B18")
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("signal", "139", "killed by signal 11 (Segmentation fault)"),
+        ("code", "5", None),
+        ("code and message", "195", "bad input"),
+        ("wide code", "-1", "m"),
+        ("code in an exit of 0", "7", None),
+        ("finished and crashed", "137", "killed by signal 9 (Killed)"),
+        ("not a program", "126", "cannot execute program: Exec format error"),
+        ("no interpreter", "127", "cannot execute program: No such file or directory"),
+        ("no stdin", "127", "cannot open missing: No such file or directory"),
+        ("leftovers", "0", None),
+    ],
+)
+def test_how_the_program_ended(ended: dict[str, Guest], name: str, code: str, message: str | None) -> None:
+    finished = ended[name].keys("finished")
+    assert (finished["code"], finished.get("message")) == (code, message)
+
+
+@pytest.mark.parametrize("name", ["missing output", "output is a pipe"])
+def test_what_is_not_there_is_for_the_host_to_judge(ended: dict[str, Guest], name: str) -> None:
+    guest = ended[name]
+    assert guest.read("finished") == "code 0\n"
+    assert [path.name for path in (guest.root / "guest/out").iterdir()] == ["there"]
+    assert guest.log.startswith("agent: no output ")
+
+
+@pytest.mark.behaviour("B16")
+@pytest.mark.parametrize("name", ["task", "command"])
+def test_another_version_is_refused_by_name(ended: dict[str, Guest], name: str) -> None:
+    guest = ended[f"version 2 {name}"]
+    status = guest.keys("status")
+    assert status["state"] == "error"
+    assert status["message"] == f"{name} is written in protocol 2; this agent knows protocol 1"
+    assert guest.read("finished") is None
+
+
+def test_a_task_that_cannot_be_fetched_is_an_error(ended: dict[str, Guest]) -> None:
+    status = ended["missing input"].keys("status")
+    assert status["state"] == "error"
+    assert status["message"] == "cannot fetch in/missing: No such file or directory"
+
+
+@pytest.mark.behaviour("B4", "B5")
+def test_garbage_changes_nothing(ended: dict[str, Guest]) -> None:
+    guest = ended["garbage in the spool"]
+    assert guest.read("fraction_done") == "0.5\n"
+    assert guest.read("checkpoint") is None
+    assert list(guest.keys("creditreport")) == ["cpu_seconds"]
+    assert guest.read("finished") == "code 0\n"
+    for words in ("fraction_done breaks R15", "checkpoint breaks R1", "creditreport breaks R14", "finished breaks R9"):
+        assert guest.log.count(words) == 1
+    assert not {".dotted", "stranger"} & {path.name for path in (guest.root / "guest").iterdir()}
+
+
+def test_links_and_pipes_in_the_spool_are_not_opened(ended: dict[str, Guest]) -> None:
+    guest = ended["link in the spool"]
+    assert guest.read("fraction_done") is None
+    assert "fraction_done is not taken: Too many levels of symbolic links" in guest.log
+    assert "checkpoint is not taken: Invalid argument" in guest.log
+
+
+@pytest.mark.behaviour("B18", "B3")
+def test_reports_are_mirrored(ended: dict[str, Guest]) -> None:
+    guest = ended["reports"]
+    assert guest.read("fraction_done") == "0.375\n"
+    assert guest.read("checkpoint") == "count 2\ncpu_seconds 1.5\n"
+    credit = guest.keys("creditreport")
+    assert credit["fpops"] == "1250000000000"
+    assert 0 < float(credit["cpu_seconds"]) < 5
+
+
+def test_cpu_seconds_are_the_larger_number(ended: dict[str, Guest]) -> None:
+    assert ended["more cpu than we saw"].keys("creditreport")["cpu_seconds"] == "4000"
+
+
+def test_nothing_of_the_program_is_left_running(ended: dict[str, Guest]) -> None:
+    pid = int(ended["background"].read("out/pid") or 0)
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+@pytest.mark.behaviour("B3")
+def test_a_command_without_its_newline_is_taken_after_a_second(ended: dict[str, Guest]) -> None:
+    assert ended["comes late"].keys("status")["ack"] == "5"
+
+
+# ------------------------------------------------------------- runs with a dialogue
+
+
+@pytest.mark.behaviour("B13")
+def test_commands(guest: Guest) -> None:
+    """Stop, an old command, run again, prepare, and the end by SIGTERM: one program's life."""
+    guest.program('trap "" HUP; echo 0.5 > $VMBRIDGE_SPOOL/fraction_done; echo $$ > pid; exec sleep 60')
+    guest.put("command", "protocol 1\nseq 4\nstate stop\n")
+    guest.start()
+    guest.await_status(state="ready", ack="4")
+    guest.put("command", "protocol 1\nseq 5\nstate run\n")
+    guest.await_status(state="running", ack="5")
+    guest.put("command", "protocol 1\nseq 3\nstate stop\n")
+    time.sleep(0.3)
+    guest.put("command", "protocol 1\nseq 6\nstate prepare\n")
+    guest.await_status(state="running", ack="6")
+    guest.put("command", "protocol 1\nseq 7\nstate stop\n")
+    guest.await_status(state="ready", ack="7")
+    assert guest.read("finished") is None
+    assert guest.process is not None
+    guest.process.terminate()
+    assert guest.wait() == 128 + signal.SIGTERM
+    assert guest.log == ""
+
+
+def test_sigterm_ends_the_program_too(guest: Guest) -> None:
+    guest.program("echo $$ > pid; sleep 60 & wait")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running")
+    assert guest.process is not None
+    pid = int((guest.root / "work/pid").read_text())
+    guest.process.terminate()
+    assert guest.wait() == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_program_dies_with_its_agent(guest: Guest) -> None:
+    guest.program("echo $$ > pid; exec sleep 60")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running")
+    pid = int((guest.root / "work/pid").read_text())
+    guest.kill()
+    end = time.monotonic() + SECONDS
+    state = Path(f"/proc/{pid}/stat")
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.behaviour("B6")
+def test_at_most_two_publications_a_second(guest: Guest) -> None:
+    guest.program(
+        "i=100; cd $VMBRIDGE_SPOOL; while [ $i -lt 450 ]; do echo 0.$i > .p; mv .p fraction_done; i=$((i+1)); done"
+    )
+    guest.put("command", RUN)
+    guest.start()
+    assert guest.process is not None
+    seen: dict[str, list[float]] = {"fraction_done": [], "status": []}
+    last: dict[str, str | None] = {}
+    while guest.process.poll() is None:
+        for name, times in seen.items():
+            text = guest.read(name)
+            if text is not None and text != last.get(name):
+                last[name] = text
+                times.append(time.monotonic())
+        time.sleep(0.005)
+    assert last["fraction_done"] == "0.449\n"
+    for times in seen.values():
+        assert all(later - earlier > 0.4 for earlier, later in itertools.pairwise(times))
+
+
+def test_a_bad_task_is_named_and_may_be_mended(guest: Guest) -> None:
+    guest.put("task", "protocol 1\narg 1\n")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="booting", message="task breaks R9")
+    guest.program("exit 3")
+    assert guest.wait() == 0
+    assert guest.read("finished") == "code 3\n"
+    assert "message" not in guest.keys("status")
+
+
+def test_a_full_share(binary: Path, tmp_path: Path) -> None:
+    guest = Guest(binary, tmp_path)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "guest")]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        guest.program("head -c 100000 /dev/zero > big", "output big")
+        guest.put("command", RUN)
+        guest.start()
+        assert guest.wait() == 1
+        status = guest.keys("status")
+        assert (status["state"], status["message"]) == ("error", "cannot write out/big: No space left on device")
+        assert guest.read("finished") is None
+        assert list((tmp_path / "guest/out").iterdir()) == []
+    finally:
+        guest.kill()
+        subprocess.run(["umount", str(tmp_path / "guest")], check=True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--host", "x"], ["--nonsense"], ["stray"]])
+def test_a_wrong_command_line(binary: Path, arguments: list[str]) -> None:
+    done = subprocess.run([binary, *arguments], capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr
+
+
+def test_help(binary: Path) -> None:
+    done = subprocess.run([binary, "--help"], capture_output=True, text=True, check=True)
+    assert "--machine" in done.stdout

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fake BOINC library, seen as a science program and an agent see it.
+
+Small C programs are linked with the library and write into a spool; a
+``step`` of theirs is a line on standard input, so that no test guesses times.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from guest_side import SOURCES, include_dir
+from guest_side.build import BuildError, build_library
+
+PROGRAM = r"""
+#include "boinc_api.h"
+#include <locale.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pthread_t main_thread;
+static void on_signal(int number) {
+    (void)number;
+    _exit(pthread_equal(pthread_self(), main_thread) ? 7 : 8);
+}
+
+int main(void) {
+    char word[64], name[64], small[4];
+    double a, b;
+    main_thread = pthread_self();
+    while (scanf("%63s", word) == 1) {
+        if (!strcmp(word, "init")) printf("%d\n", boinc_init());
+        else if (!strcmp(word, "fraction")) { scanf("%lf", &a); printf("%d\n", boinc_fraction_done(a)); }
+        else if (!strcmp(word, "nan")) printf("%d\n", boinc_fraction_done(NAN));
+        else if (!strcmp(word, "get")) printf("%.17g\n", boinc_get_fraction_done());
+        else if (!strcmp(word, "ops")) { scanf("%lf %lf", &a, &b); boinc_ops_cumulative(a, b); puts("0"); }
+        else if (!strcmp(word, "due")) printf("%d\n", boinc_time_to_checkpoint());
+        else if (!strcmp(word, "checkpoint")) printf("%d\n", boinc_checkpoint_completed());
+        else if (!strcmp(word, "standalone")) printf("%d\n", boinc_is_standalone());
+        else if (!strcmp(word, "hot")) {
+            scanf("%lf", &a);
+            for (long i = 0; i < (long)a; i++) {
+                boinc_fraction_done((double)i / a); boinc_ops_cumulative((double)i, 1);
+            }
+            puts("0");
+        }
+        else if (!strcmp(word, "same")) {
+            scanf("%lf", &a);
+            for (long i = 0; i < (long)a; i++) boinc_fraction_done(0.5);
+            puts("0");
+        }
+        else if (!strcmp(word, "fork")) {
+            pid_t child = fork(); int status;
+            if (child == 0) {
+                boinc_fraction_done(0.9); boinc_checkpoint_completed();
+                usleep(600000); fclose(stdin); boinc_finish(3);
+            }
+            waitpid(child, &status, 0);
+            printf("%d\n", WEXITSTATUS(status));
+        }
+        else if (!strcmp(word, "resolve")) {
+            scanf("%63s", word); int rc = boinc_resolve_filename(word, name, sizeof name);
+            printf("%d %s\n", rc, name);
+        }
+        else if (!strcmp(word, "resolve_bad")) {
+            int null = boinc_resolve_filename(NULL, name, sizeof name);
+            strcpy(small, "xyz");
+            int cut = boinc_resolve_filename("long_name", small, sizeof small);
+            printf("%d %d [%s]\n", null, cut, small);
+        }
+        else if (!strcmp(word, "locale")) printf("%d\n", setlocale(LC_ALL, "") != NULL);
+        else if (!strcmp(word, "signal")) { signal(SIGUSR1, on_signal); puts("0"); fflush(stdout); for (;;) pause(); }
+        else if (!strcmp(word, "finish")) { scanf("%lf", &a); boinc_finish((int)a); }
+        fflush(stdout);
+    }
+    return 99;
+}
+"""
+
+CC = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Wno-unused-result"]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    build_library(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def binary(library: Path) -> Path:
+    source, target = library / "program.c", library / "program"
+    source.write_text(PROGRAM)
+    link = ["-static", f"-I{include_dir()}", str(source), f"-L{library}", "-lboinc_api"]
+    subprocess.run([*CC, *link, "-lpthread", "-o", str(target)], check=True)
+    return target
+
+
+class Program:
+    """One running program; ``do`` lets it take one step and returns its answer."""
+
+    running: ClassVar[list[subprocess.Popen[str]]] = []
+
+    def __init__(self, binary: Path, cwd: Path, **env: str) -> None:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("VMBRIDGE_")}
+        self.spool = cwd / "spool"
+        self.process = subprocess.Popen(
+            [binary],
+            cwd=cwd,
+            env=clean | env,
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+        self.running.append(self.process)
+
+    def do(self, step: str) -> str:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(step + "\n")
+        return self.process.stdout.readline().rstrip("\n")
+
+    def finish(self, code: int) -> int:
+        self.do(f"finish {code}")
+        return self.process.wait(10)
+
+    def read(self, name: str) -> str | None:
+        try:
+            return (self.spool / name).read_text()
+        except FileNotFoundError:
+            return None
+
+    def wait_for(self, name: str, text: str, seconds: float = 2) -> None:
+        end = time.monotonic() + seconds
+        while self.read(name) != text:
+            assert time.monotonic() < end, (name, text, self.read(name))
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def program(binary: Path, tmp_path: Path) -> Program:
+    (tmp_path / "spool").mkdir()
+    return Program(binary, tmp_path, VMBRIDGE_SPOOL=str(tmp_path / "spool"))
+
+
+@pytest.fixture(autouse=True)
+def no_program_stays() -> Iterator[None]:
+    """A test that fails leaves its program at the prompt."""
+    yield
+    while Program.running:
+        process = Program.running.pop()
+        process.kill()
+        process.communicate()
+
+
+def values(text: str | None) -> dict[str, float]:
+    assert text is not None and text.endswith("\n")
+    return {key: float(value) for key, value in (line.split() for line in text.splitlines())}
+
+
+def test_the_first_change_is_published_at_once(program: Program) -> None:
+    assert program.do("get") == "-1"
+    assert program.do("init") == "0"
+    assert program.do("standalone") == "0"
+    assert program.do("fraction 0.123456789") == "0"
+    program.wait_for("fraction_done", "0.123456789\n", 0.4)
+    assert program.finish(0) == 0
+
+
+def test_the_end_is_reported_with_the_last_values(program: Program) -> None:
+    program.do("init")
+    for i in range(50):
+        program.do(f"fraction {i / 100}")
+        program.do(f"ops {i * 1e18} {i}")
+    assert program.finish(0) == 0
+    assert program.read("fraction_done") == "1\n"
+    report = program.read("creditreport")
+    assert report is not None and report.startswith("fpops 49000000000000000000\nintops 49\n")
+    assert 0 < values(report)["cpu_seconds"] < 5
+    assert program.read("finished") == "code 0\n"
+
+
+def test_a_failure_keeps_its_fraction(program: Program) -> None:
+    program.do("init")
+    program.do("fraction 0.25")
+    assert program.finish(195) == 195
+    assert program.read("fraction_done") == "0.25\n"
+    assert program.read("finished") == "code 195\n"
+
+
+def test_finish_without_any_report(program: Program) -> None:
+    program.do("init")
+    assert program.finish(-1) == 255
+    assert program.read("finished") == "code -1\n"
+    assert program.read("fraction_done") is None
+    assert list(values(program.read("creditreport"))) == ["cpu_seconds"]
+
+
+def test_fractions_are_held_between_0_and_1_and_nan_is_ignored(program: Program) -> None:
+    program.do("init")
+    program.do("fraction 1.5")
+    program.do("nan")
+    assert program.do("get") == "1.5"
+    program.wait_for("fraction_done", "1\n")
+    program.do("fraction -3")
+    program.wait_for("fraction_done", "0\n")
+    program.finish(0)
+
+
+def test_checkpoints_are_counted_at_once(program: Program) -> None:
+    program.do("init")
+    for count in (1, 2, 3):
+        assert program.do("checkpoint") == "0"
+        report = values(program.read("checkpoint"))
+        assert report["count"] == count and 0 <= report["cpu_seconds"] < 5
+    program.finish(0)
+
+
+def test_time_to_checkpoint_stays_until_it_is_done(binary: Path, tmp_path: Path) -> None:
+    program = Program(binary, tmp_path, VMBRIDGE_CHECKPOINT_PERIOD="0.2")
+    program.do("init")
+    assert program.do("due") == "0"
+    time.sleep(0.3)
+    assert program.do("due") == program.do("due") == "1"
+    program.do("checkpoint")
+    assert program.do("due") == "0"
+    time.sleep(0.3)
+    assert program.do("due") == "1"
+    program.finish(0)
+
+
+@pytest.mark.parametrize("period", ["", "soon", "-1", "1e-3", "0,1", "99999999999999999999"])
+def test_a_senseless_period_is_not_a_short_one(binary: Path, tmp_path: Path, period: str) -> None:
+    program = Program(binary, tmp_path, VMBRIDGE_CHECKPOINT_PERIOD=period)
+    program.do("init")
+    time.sleep(0.01)
+    assert program.do("due") == "0"
+    program.finish(0)
+
+
+def test_hot_calls_do_not_flood_the_spool(program: Program) -> None:
+    """Half a second of work may be published at the begin, and once after that."""
+    program.do("init")
+    before = time.monotonic()
+    program.do("hot 2e7")
+    inode, publications = 0, 0
+    while time.monotonic() < before + 0.9:
+        try:
+            now = (program.spool / "fraction_done").stat()
+        except FileNotFoundError:
+            continue
+        publications += now.st_mtime_ns != inode
+        inode = now.st_mtime_ns
+        time.sleep(0.002)
+    assert publications <= 3
+    program.finish(0)
+
+
+def context_switches(pid: int) -> int:
+    """How often all threads of a process went to sleep of their own will."""
+    return sum(
+        int(line.split()[1])
+        for status in Path(f"/proc/{pid}/task").glob("*/status")
+        for line in status.read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+
+
+def test_nothing_wakes_up_while_nothing_changes(program: Program) -> None:
+    program.do("init")
+    program.do("fraction 0.5")
+    time.sleep(1.2)
+    before = context_switches(program.process.pid)
+    time.sleep(0.3)
+    assert context_switches(program.process.pid) == before
+    program.do("fraction 0.75")
+    program.wait_for("fraction_done", "0.75\n", 0.4)
+    program.finish(0)
+
+
+def test_the_same_value_a_million_times_wakes_nobody_much(program: Program) -> None:
+    """The first library woke its thread with every call that changed nothing."""
+    program.do("init")
+    program.do("fraction 0.5")
+    time.sleep(1.2)
+    before = context_switches(program.process.pid)
+    program.do("same 5e6")
+    assert context_switches(program.process.pid) - before < 20
+    program.finish(0)
+
+
+def test_a_forked_child_reports_nothing(program: Program) -> None:
+    program.do("init")
+    program.do("fraction 0.5")
+    program.wait_for("fraction_done", "0.5\n")
+    assert program.do("fork") == "3"
+    assert program.read("fraction_done") == "0.5\n"
+    assert program.read("checkpoint") is None
+    assert program.read("finished") is None
+    assert program.finish(0) == 0
+    assert program.read("finished") == "code 0\n"
+
+
+def test_standalone(binary: Path, tmp_path: Path) -> None:
+    program = Program(binary, tmp_path)
+    assert program.do("standalone") == "1"
+    assert program.do("init") == "0"
+    program.do("fraction 0.5")
+    program.do("checkpoint")
+    assert program.do("get") == "0.5"
+    assert program.finish(4) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_spool_does_not_hurt_and_may_come_later(binary: Path, tmp_path: Path) -> None:
+    program = Program(binary, tmp_path, VMBRIDGE_SPOOL=str(tmp_path / "spool"))
+    program.do("init")
+    assert program.do("fraction 0.5") == "0"
+    assert program.do("checkpoint") == "0"
+    program.spool.mkdir()
+    assert program.finish(0) == 0
+    assert program.read("fraction_done") == "1\n"
+
+
+def test_no_temporary_file_is_left(program: Program) -> None:
+    program.do("init")
+    program.do("checkpoint")
+    program.finish(0)
+    names = sorted(path.name for path in program.spool.iterdir())
+    assert names == ["checkpoint", "creditreport", "finished", "fraction_done"]
+
+
+def test_a_link_under_the_temporary_name_is_not_written_through(program: Program) -> None:
+    victim = program.spool.parent / "victim"
+    victim.write_text("precious")
+    (program.spool / f".checkpoint.{program.process.pid}").symlink_to(victim)
+    program.do("init")
+    program.do("checkpoint")
+    assert victim.read_text() == "precious"
+    assert values(program.read("checkpoint"))["count"] == 1
+    program.finish(0)
+
+
+def test_resolve_filename(program: Program) -> None:
+    cwd = program.spool.parent
+    (cwd / "input").write_text("plain data")
+    (cwd / "link").write_text("<soft_link>../../projects/p/real</soft_link>\n")
+    (cwd / "late").write_text("first line\n<soft_link>no</soft_link>\n")
+    os.mkfifo(cwd / "pipe")
+    assert program.do("resolve input") == "0 input"
+    assert program.do("resolve absent") == "0 absent"
+    assert program.do("resolve link") == "0 ../../projects/p/real"
+    assert program.do("resolve late") == "0 late"
+    assert program.do("resolve pipe") == "0 pipe"
+    assert program.do("resolve_bad") == "-116 -118 []"
+
+
+def test_signals_are_left_to_the_program(program: Program) -> None:
+    program.do("init")
+    program.do("signal")
+    os.kill(program.process.pid, 10)
+    assert program.process.wait(5) == 7
+
+
+def test_what_it_writes_cannot_depend_on_the_locale() -> None:
+    """By construction, for a German locale is not everywhere: nothing formats or parses doubles."""
+    for name in ("libboinc/boinc_api.c", "wire/encode.c", "wire/publish.c"):
+        code = (SOURCES / name).read_text()
+        code = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith("*"))
+        for word in ("%g", "%f", "%e", "strtod(", "atof(", "sscanf"):
+            assert word not in code, (name, word)
+
+
+def test_only_the_interface_is_visible(library: Path) -> None:
+    def names(*argv: str) -> set[str]:
+        listing = subprocess.run(["nm", *argv], check=True, capture_output=True, text=True)
+        return {line.split()[-1] for line in listing.stdout.splitlines() if len(line.split()) == 3}
+
+    shared = names("-D", "--defined-only", str(library / "libboinc_api.so"))
+    assert shared and all(name.startswith("boinc_") for name in shared)
+    archive = names("-g", "--defined-only", str(library / "libboinc_api.a"))
+    assert shared < archive
+    assert all(name.startswith(("boinc_", "vmbridge_")) for name in archive)
+
+
+def test_the_header_is_good_for_c_and_cxx(tmp_path: Path) -> None:
+    compilers = [["cc", "-xc", "-std=c99"], ["c++", "-xc++", "-std=c++98"]]
+    for compiler in compilers:
+        if shutil.which(compiler[0]) is None:
+            pytest.skip(f"no {compiler[0]} here")
+        strict = ["-pedantic", "-Werror", "-Wall", "-fsyntax-only"]
+        subprocess.run([*compiler, *strict, str(include_dir() / "boinc_api.h")], check=True)
+
+
+def test_the_library_is_built_once_and_always_alike(library: Path, tmp_path: Path) -> None:
+    archive = library / "libboinc_api.a"
+    before = archive.stat().st_mtime_ns
+    build_library(library)
+    assert archive.stat().st_mtime_ns == before
+    build_library(tmp_path)
+    for name in ("libboinc_api.a", "libboinc_api.so"):
+        assert (tmp_path / name).read_bytes() == (library / name).read_bytes()
+    assert os.fsencode(SOURCES.parent) not in archive.read_bytes()
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"no-such-cc not found\. Install"):
+        build_library(tmp_path, cc="no-such-cc")
+
+
+def test_the_example_conserves_energy_and_resumes_to_the_same_bits(library: Path, tmp_path: Path) -> None:
+    example = SOURCES / "examples" / "lennard_jones"
+    binary = tmp_path / "lj"
+    link = [f"-I{include_dir()}", str(example / "lj.c"), f"-L{library}", "-lboinc_api"]
+    subprocess.run(
+        ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", *link, "-lpthread", "-o", str(binary)],
+        check=True,
+    )
+
+    def run(name: str, interrupt: bool) -> str:
+        cwd = tmp_path / name
+        (cwd / "spool").mkdir(parents=True)
+        (cwd / "lj.in").write_text("steps 8000\nparticles 64\ndensity 0.8\ndt 0.002\n")
+        env = {"VMBRIDGE_SPOOL": str(cwd / "spool"), "VMBRIDGE_CHECKPOINT_PERIOD": "0.05"}
+        if interrupt:
+            first = subprocess.Popen([binary], cwd=cwd, env=env)
+            end = time.monotonic() + 5
+            while not (cwd / "spool/checkpoint").exists() and time.monotonic() < end:
+                time.sleep(0.002)
+            first.kill()
+            first.wait()
+            assert (cwd / "lj.checkpoint").exists()
+            env["VMBRIDGE_CHECKPOINT_PERIOD"] = "300"
+        subprocess.run([binary], cwd=cwd, env=env, check=True, timeout=20)
+        assert (cwd / "spool/finished").read_text() == "code 0\n"
+        return (cwd / "energy.txt").read_text()
+
+    whole, resumed = run("whole", False), run("resumed", True)
+    assert whole == resumed
+    assert float(whole.splitlines()[-1].split()[1]) < 1e-3
