@@ -1,0 +1,115 @@
+"""A guest image as a folder: `image.json` says what is in it, and `load_image` believes nothing else.
+
+`vmbridge image build DIR` (build.py) makes such a folder; the hypervisors start machines from the `Image`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ImageError
+
+MANIFEST = "image.json"
+FORMAT = "vmbridge-image 1"
+KIND = "boot"
+
+_MANIFEST_LIMIT = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a machine is started from: a kernel, its initramfs and its command line.
+
+    `work_disk` is a formatted qcow2 that each machine puts an overlay over and that is never written; None if the
+    machine works in its memory. With `static_programs_only` there is no dynamic linker in the image (elf.py).
+    """
+
+    arch: str
+    kernel: Path
+    initramfs: Path
+    work_disk: Path | None
+    cmdline: str
+    static_programs_only: bool
+
+
+def load_image(path: Path) -> Image:
+    """Return the image in the folder `path`, or that of the `image.json` at `path`.
+
+    The files are looked for, not read.
+
+    :raise ImageError: it is not there, is broken, or was made for another version of the bridge.
+    """
+    manifest = path / MANIFEST if path.is_dir() else path
+    return _Manifest(manifest, _read(manifest, path)).image()
+
+
+def _read(manifest: Path, asked_for: Path) -> object:
+    try:
+        with manifest.open("rb") as file:
+            text = file.read(_MANIFEST_LIMIT + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"image {asked_for} not found. Build one with: vmbridge image build {asked_for}") from None
+    except OSError as error:
+        raise ImageError(f"image {manifest} cannot be read: {error.strerror}. Check its permissions") from error
+    if len(text) > _MANIFEST_LIMIT:
+        raise ImageError(f"{manifest} is larger than {_MANIFEST_LIMIT} bytes: not the {MANIFEST} of an image")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"{manifest} is not JSON ({error}). {_build_again(manifest)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """The content of an `image.json`, read by name; every complaint names the file and the key."""
+
+    file: Path
+    content: object
+
+    def image(self) -> Image:
+        self._expect("format", FORMAT, "This bridge knows")
+        self._expect("kind", KIND, "This bridge starts")
+        arch = self._text("arch")
+        if not re.fullmatch(r"[a-z0-9_]{1,32}", arch):
+            raise self._wrong("arch", "the name of an architecture")
+        kernel, initramfs = self._file("kernel"), self._file("initramfs")
+        work_disk = None if self._get("work_disk") is None else self._file("work_disk")
+        static = self._get("static_programs_only")
+        if not isinstance(static, bool):
+            raise self._wrong("static_programs_only", "true or false")
+        return Image(arch, kernel, initramfs, work_disk, self._text("cmdline"), static)
+
+    def _get(self, key: str) -> object:
+        if not isinstance(self.content, dict):
+            raise ImageError(f"{self.file} is not a JSON object. {_build_again(self.file)}")
+        return self.content.get(key)
+
+    def _expect(self, key: str, known: str, we: str) -> None:
+        found = self._text(key)
+        if found != known:
+            raise ImageError(f'{self.file}: "{key}" is {found!r:.80}. {we} {known!r}. {_build_again(self.file)}')
+
+    def _text(self, key: str) -> str:
+        value = self._get(key)
+        if not isinstance(value, str) or "\0" in value:
+            raise self._wrong(key, "a text")
+        return value
+
+    def _file(self, key: str) -> Path:
+        name = self._text(key)
+        if not name or "/" in name or name.startswith("."):
+            raise self._wrong(key, "the name of a file beside it")
+        path = self.file.parent / name
+        if not path.is_file():
+            raise ImageError(f"{path} is missing from the image. {_build_again(self.file)}")
+        return path
+
+    def _wrong(self, key: str, wanted: str) -> ImageError:
+        return ImageError(f'{self.file}: "{key}" is {self._get(key)!r:.80}, not {wanted}. {_build_again(self.file)}')
+
+
+def _build_again(manifest: Path) -> str:
+    return f"Build the image again: vmbridge image build {manifest.parent}"

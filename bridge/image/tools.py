@@ -1,0 +1,88 @@
+"""The one way to run another program while an image is built."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ..errors import ImageError, NotInstalled
+
+PACKAGES = {
+    "apt-cache": "apt",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "mke2fs": "e2fsprogs",
+    "qemu-img": "qemu-utils",
+}
+
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
+"""mke2fs is here, and Debian leaves it out of an ordinary user's PATH."""
+
+
+def run(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a program to its end and return what it printed.
+
+    :raise NotInstalled: it is not there; the message says what to install.
+    :raise ImageError: it failed; the message holds the end of what it said.
+    """
+    with _found(words):
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+    if done.returncode:
+        raise _failed(words, done.returncode, done.stderr)
+    return done.stdout
+
+
+@contextmanager
+def output_of(*words: str | Path) -> Iterator[IO[bytes]]:
+    """Run a program and let the block read what it prints, to the end or not.
+
+    :raise NotInstalled, ImageError: as `run`.
+    """
+    with _found(words):
+        child = subprocess.Popen(
+            words, env=_environment(None), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    assert child.stdout is not None
+    try:
+        yield child.stdout
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    _, complaint = child.communicate()
+    if child.returncode:
+        raise _failed(words, child.returncode, complaint.decode(errors="replace"))
+
+
+@contextmanager
+def _found(words: Sequence[str | Path]) -> Iterator[None]:
+    program = str(words[0])
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotInstalled(f"{program} not found. Install it: apt-get install {PACKAGES[program]}") from None
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """The caller's environment in English, so that the same inputs give the same output everywhere."""
+    inherited = {key: value for key, value in os.environ.items() if key != "LANGUAGE"}
+    path = f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_FOLDERS}"
+    return {**inherited, "PATH": path, "LC_ALL": "C", "TZ": "UTC", **(extra or {})}
+
+
+def _failed(words: Sequence[str | Path], status: int, complaint: str) -> ImageError:
+    command = shlex.join(map(str, words))
+    return ImageError(f"{command} failed (status {status}): {complaint.strip()[-500:] or 'it said nothing'}")
