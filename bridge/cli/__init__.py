@@ -1,0 +1,54 @@
+"""The commands that people type: `vmbridge run`, `vmbridge image build`, `vmbridge library`.
+
+What the BOINC client starts is another door (bridge/app.py, to come); this one may import what it likes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from ..errors import BridgeError
+from .image import image
+from .library import library
+from .run import run
+from .terminal import printable
+
+PACKAGE = "boinc-vm-bridge"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=PACKAGE, prog_name="vmbridge")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is started and why, on standard error.")
+def vmbridge(verbose: bool) -> None:
+    """Run science programs in virtual machines, for BOINC or on their own."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO if verbose else logging.WARNING)
+    # qemu.qmp reports each lost connection as an error of its own; we say what became of the machine.
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+vmbridge.add_command(run)
+vmbridge.add_command(image)
+vmbridge.add_command(library)
+
+
+def main() -> None:
+    """Run the command line; the only place that turns errors into exit codes."""
+    try:
+        vmbridge.main(standalone_mode=False)
+    except BridgeError as error:
+        click.echo(f"vmbridge: {printable(str(error))}", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as exit:
+        sys.exit(exit.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,69 @@
+"""`vmbridge run DIR`: one job from its job file to its results, with a progress bar."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ..hypervisors import HYPERVISORS
+from ..job import read_job
+from ..life.decide import End
+from ..life.loop import Limited
+from ..life.patience import BOOT
+from ..run import Ended, run_job
+from .terminal import Terminal, printable
+
+EXIT = {End.SUCCESS: 0, End.INTERRUPTED: 130}
+"""Exit codes; every other end is 1."""
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--hypervisor",
+    type=click.Choice(HYPERVISORS),
+    help="What runs the machine; else the job file says, else what is installed is used. "
+    "local runs the program on this host, without isolation; plain starts nothing and lets you play the guest.",
+)
+@click.option(
+    "--boot-timeout",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help=f"How long the guest may take to come up.  [default: {BOOT.clock_s:.0f}]",
+)
+def run(directory: Path, hypervisor: str | None, boot_timeout: float | None) -> None:
+    """Run the job in DIR, whose job.xml says what is to be run in which image."""
+    limited = Limited(boot=replace(BOOT, clock_s=boot_timeout)) if boot_timeout else None
+    job = read_job(directory)
+    begun = time.monotonic()
+    with Terminal(job) as terminal:
+        ended = asyncio.run(run_job(job, terminal, hypervisor=hypervisor, limited=limited))
+    report(ended, time.monotonic() - begun)
+    sys.exit(EXIT.get(ended.outcome.end, 1))
+
+
+def report(ended: Ended, wall_s: float) -> None:
+    """Print how a job ended: on success where its results lie and what it took, else why."""
+    outcome, progress = ended.outcome, ended.progress
+    if outcome.end is not End.SUCCESS:
+        click.echo(f"vmbridge: {printable(outcome.message)}", err=True)
+        if outcome.details:
+            click.echo("The last that was printed there:\n" + outcome.details, err=True)
+        return
+    rows = [("result", str(path)) for path in ended.results]
+    rows.append(("wall time", f"{wall_s:.1f} s"))
+    rows.append(("CPU time", f"{progress.cpu_seconds:.1f} s on the host" + _seconds(progress.guest_cpu_seconds)))
+    if progress.fpops is not None or progress.intops is not None:
+        rows.append(("operations", f"{progress.fpops or 0:.4g} floating-point, {progress.intops or 0:.4g} integer"))
+    rows.append(("checkpoints", str(progress.checkpoints)))
+    for name, value in rows:
+        click.echo(f"{name + ':':<13}{value}")
+
+
+def _seconds(in_guest: float | None) -> str:
+    return "" if in_guest is None else f", {in_guest:.1f} s of the program in the guest"

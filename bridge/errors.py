@@ -1,0 +1,71 @@
+"""What can go wrong, by meaning, so that whoever catches an error knows whose move it is.
+
+BridgeError
+├── JobFileError       the job must be mended: the file, the element and the line are in the message
+├── ImageError         the image must be mended or built
+├── HypervisorError    the machine cannot run here
+│   ├── NotInstalled       a program is missing
+│   ├── NotPermitted       it is there but may not be used
+│   └── CommandFailed      it was tried and failed
+├── HostError          the host's own trouble: disk full, a folder that cannot be written, a directory in use
+└── GuestError         the guest or the program in it failed
+
+A message says what happened, with the value, and then what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class BridgeError(Exception):
+    """Base of all errors that end a job and that the user is told about in one sentence."""
+
+
+class JobFileError(BridgeError):
+    """The job file must be mended."""
+
+    def __init__(self, file: Path, line: int, element: str, problem: str) -> None:
+        where = f"{file}, line {line}" if line else f"{file}"
+        what = f"<{element}>: " if element else ""
+        super().__init__(f"{where}: {what}{problem}")
+
+
+class ImageError(BridgeError):
+    """The image must be mended or built."""
+
+
+class HypervisorError(BridgeError):
+    """The machine cannot run here."""
+
+
+class NotInstalled(HypervisorError):
+    """A program is missing on this host."""
+
+
+class NotPermitted(HypervisorError):
+    """A program or device is there, but this user may not use it."""
+
+
+class CommandFailed(HypervisorError):
+    """A program was started and failed; the message holds the end of what it said."""
+
+
+class HostError(BridgeError):
+    """The host is in trouble: the disk is full, a folder cannot be written, somebody else holds the directory."""
+
+
+class GuestError(BridgeError):
+    """The guest or the program in it failed."""
+
+
+@contextmanager
+def host_trouble(doing: str) -> Iterator[None]:
+    """Turn an `OSError` in the block into a `HostError` that says what was being done and to which file."""
+    try:
+        yield
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        raise HostError(f"cannot {doing}: {error.strerror or error}{name}") from error

@@ -1,0 +1,94 @@
+"""Put program, inputs, agent, task and command where the guest finds them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from protocol import layout
+from protocol.codec import encode
+from protocol.files import write_atomic
+from protocol.messages import Command, HostState
+
+from ..errors import ImageError, JobFileError, host_trouble
+from ..image.elf import ENOUGH, needs_interpreter
+from ..job import Job
+from .copy import copy_content
+from .folders import make_anew
+
+EXECUTABLE = 0o755
+PLAIN = 0o644
+
+
+def stage_in(job: Job, share: layout.Share, *, agent: Path | None, static_only: bool) -> None:
+    """Make the share anew and fill the host's part of it.
+
+    `agent` is left out where nobody runs it. `static_only` is a property of the image: programs must bring all they
+    need.
+
+    :raise JobFileError: the program or an input is missing.
+    :raise ImageError: the program cannot run in this image.
+    :raise HostError: a file could not be written.
+    """
+    task = job.task()
+    program = _existing(job, job.application, "application")
+    inputs = [_existing(job, name, "copy_file_to_VM") for name in task.input]
+    if static_only:
+        refuse_dynamic(program)
+    with host_trouble("make the shared folder"):
+        make_anew(share)
+        folder = share.host / layout.IN
+        folder.mkdir()
+    # A hard link costs nothing, but only an export that the guest cannot write may hold one.
+    may_link = share.host != share.guest
+    for source in dict.fromkeys((program, *inputs)):
+        put(source, folder / source.name, EXECUTABLE if source == program else PLAIN, may_link=may_link)
+    if agent is not None:
+        put(agent, share.host / layout.AGENT, EXECUTABLE, may_link=False)
+    with host_trouble("write the task"):
+        write_atomic(share.host / layout.TASK, encode(task), durable=False)
+        write_atomic(share.host / layout.COMMAND, encode(Command(1, HostState.RUN, time.time())), durable=False)
+
+
+def put(source: Path, target: Path, mode: int, *, may_link: bool) -> None:
+    """Make `target` the same file as `source` where that is allowed and possible, else a copy of it.
+
+    :raise HostError: it could not be read or written; nothing is left at `target`.
+    """
+    with host_trouble(f"stage {source}"):
+        if may_link:
+            try:
+                os.link(source, target, follow_symlinks=True)
+                return
+            except OSError:
+                pass  # another file system, a foreign owner, no hard links: a copy does as well
+        try:
+            with source.open("rb") as reader, target.open("xb") as writer:
+                copy_content(reader.fileno(), writer.fileno())
+            target.chmod(mode)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def refuse_dynamic(program: Path) -> None:
+    """Check that `program` needs no shared libraries.
+
+    :raise ImageError: it does.
+    """
+    with host_trouble(f"read {program}"), program.open("rb") as file:
+        interpreter = needs_interpreter(file.read(ENOUGH))
+    if interpreter is not None:
+        raise ImageError(
+            f"{program} needs {interpreter} and shared libraries, which this image does not have. "
+            "Programs for the tiny image are linked with -static."
+        )
+
+
+def _existing(job: Job, name: str, element: str) -> Path:
+    path = job.directory / name
+    if not path.is_file():
+        problem = "is no file" if path.exists() else "does not exist"
+        raise JobFileError(job.file, 0, element, f"{path} {problem}. Put it into the job directory")
+    return path

@@ -1,0 +1,105 @@
+"""Notice what the guest writes: notices of the kernel as hints, a re-read of the known names as the truth (B8).
+
+The hints come from watchdog. What it must not do here was tried: watch a folder that the guest can remove and make
+again (its emitter dies silently), watch recursively (the guest decides how many folders there are), or pass on all
+events (eight for each file published). So: the export's root alone, and only the events that end a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from logging import getLogger
+
+from watchdog.events import FileClosedEvent, FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from protocol.codec import size_limit
+from protocol.errors import RemoteProtocolError
+from protocol.files import Door
+from protocol.layout import GUEST_FILES, Share
+from protocol.session import Garbled, Said, Session
+
+logger = getLogger(__name__)
+
+REREAD_EVERY_S = 1.0
+
+_KNOWN = frozenset(GUEST_FILES)
+_HINTS: list[type[FileSystemEvent]] = [FileMovedEvent, FileClosedEvent, FileCreatedEvent]
+
+
+class Watch:
+    """Watches the guest's folder and calls `heard` in the event loop for each new thing that the guest says."""
+
+    def __init__(self, share: Share, heard: Callable[[Said | Garbled], None]) -> None:
+        """:raise OSError: the guest's folder cannot be opened."""
+        self._loop = asyncio.get_running_loop()
+        self._heard = heard
+        self._folder = share.guest
+        self._session = Session()
+        self._timer: asyncio.TimerHandle | None = None
+        self._observer = Observer()
+        self._observer.daemon = True
+        self.door = Door(share.guest)
+
+    def start(self) -> None:
+        """Begin to watch; what is there already is heard at once.
+
+        Where the system's notices are not to be had (too many watches, say) the re-reads alone must do.
+        """
+        try:
+            self._observer.schedule(_Hints(self._hint), os.fspath(self._folder), event_filter=_HINTS)
+            self._observer.start()
+        except OSError as error:
+            logger.warning("no notices of changes in %s (%s); looking once a second", self._folder, error)
+        self._reread()
+
+    def stop(self) -> None:
+        """Stop watching; nothing is heard any more. May be called again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+        self.door.close()
+
+    def look(self) -> None:
+        """Read all known names now."""
+        for kind in GUEST_FILES:
+            self._read(kind)
+
+    def _hint(self, name: str) -> None:
+        """In watchdog's thread: something happened to the file `name`."""
+        if name in _KNOWN:
+            self._loop.call_soon_threadsafe(self._read_hinted, name)
+
+    def _read_hinted(self, kind: str) -> None:
+        if self._timer is not None:  # still watching
+            self._read(kind)
+
+    def _reread(self) -> None:
+        self._timer = self._loop.call_later(REREAD_EVERY_S, self._reread)
+        self.look()
+
+    def _read(self, kind: str) -> None:
+        try:
+            news = self._session.observe(kind, self.door.read(kind, size_limit(kind)), self._loop.time())
+        except RemoteProtocolError as error:
+            news = self._session.refuse(kind, error)
+        except OSError as error:
+            logger.debug("cannot read %s: %s", kind, error)
+            return
+        if news is not None:
+            self._heard(news)
+
+
+class _Hints(FileSystemEventHandler):
+    """Passes on the name of each file that something happened to."""
+
+    def __init__(self, hint: Callable[[str], None]) -> None:
+        self._hint = hint
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        self._hint(os.path.basename(os.fsdecode(event.dest_path or event.src_path)))

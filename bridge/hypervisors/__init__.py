@@ -1,0 +1,157 @@
+"""Neighbour 2: what runs the machine. The interface of a backend, the registry, and the choice of one.
+
+A backend is a module of this package with a class that fulfils `Hypervisor`. It is imported only when chosen, so that
+a host needs the libraries of the one it uses and no others.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from protocol.layout import Share
+
+from ..errors import HypervisorError, NotInstalled
+
+if TYPE_CHECKING:
+    from ..image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """What a machine is to be.
+
+    `directory` is where the backend keeps the machine's own files; it exists, is empty and is the backend's alone.
+    `image` is None for backends that start no machine, `agent` for those whose guest is a person.
+    """
+
+    name: str
+    directory: Path
+    share: Share
+    agent: Path | None
+    image: Image | None
+    memory_mb: int
+    cpus: int
+
+
+class MachineState(enum.Enum):
+    """What can be seen of a machine from outside."""
+
+    ABSENT = "absent"  #: not started yet, or removed
+    RUNNING = "running"
+    PAUSED = "paused"
+    GONE = "gone"  #: it was started and has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a machine is: `cpu_seconds` is its CPU time on the host so far, `console` the end of what it printed."""
+
+    state: MachineState
+    cpu_seconds: float = 0.0
+    console: str = ""
+
+
+class Hypervisor(Protocol):
+    """One machine's hypervisor: eight verbs.
+
+    Every verb is bounded in time and may be called again: pausing a paused machine, stopping one that has ended and
+    removing one that is removed do nothing. Errors are `HypervisorError`s.
+    """
+
+    one_folder: bool
+    """The guest is a person or an old program: both exports are one folder, and there is no agent."""
+
+    needs_image: bool
+    """It boots an image; the others start no machine and offer no isolation."""
+
+    def __init__(self, spec: MachineSpec) -> None: ...
+
+    async def probe(self) -> str:
+        """Return in a few words what will run the machine ("QEMU 7.2.22, TCG"). Starts nothing that stays.
+
+        :raise NotInstalled: something is missing; the message says what to install.
+        """
+
+    async def start(self) -> None:
+        """Start the machine from its beginning; returns when it runs, not when the guest is up.
+
+        If it fails, nothing is left running. The machine never outlives the bridge, however that ends.
+        """
+
+    async def pause(self) -> None:
+        """Stop the machine's processors; its memory stays. Nothing happens to one that does not run."""
+
+    async def resume(self) -> None:
+        """Let a paused machine go on."""
+
+    async def wait(self) -> str:
+        """Return when the machine has ended by itself or by `stop`, with the reason in a few words."""
+
+    async def stop(self) -> None:
+        """End the machine now, asking nobody; returns when it is gone. What it had in memory is lost."""
+
+    async def remove(self) -> None:
+        """Stop the machine and delete what the backend made for it."""
+
+    def examine(self) -> Condition:
+        """Say how the machine is. Cheap; never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """Where a backend lives, and the programs whose presence means that it can be used.
+
+    Without any it is never detected: only a person may choose it, on the command line.
+    """
+
+    module: str
+    name: str
+    programs: tuple[str, ...] = ()
+
+
+_REGISTRY = {
+    "qemu": _Backend(".qemu", "Qemu", programs=("qemu-system-x86_64", "qemu-img")),
+    "local": _Backend(".local", "Local"),
+    "plain": _Backend(".plain", "Plain"),
+}
+
+HYPERVISORS = tuple(_REGISTRY)
+
+
+def load(name: str) -> type[Hypervisor]:
+    """Return the class of the backend called `name`.
+
+    :raise HypervisorError: there is none of this name.
+    """
+    backend = _REGISTRY.get(name)
+    if backend is None:
+        raise HypervisorError(f"there is no hypervisor {name!r} here. Choose one of: {', '.join(HYPERVISORS)}")
+    found: type[Hypervisor] = getattr(importlib.import_module(backend.module, __package__), backend.name)
+    return found
+
+
+def choose(
+    by_hand: str | None, by_job: str | None, which: Callable[[str], str | None] = shutil.which
+) -> type[Hypervisor]:
+    """Choose a backend: the command line's, else the job file's, else the first one that is installed.
+
+    `which` finds a program in PATH.
+
+    :raise HypervisorError: the name is unknown.
+    :raise NotInstalled: none was named and none is installed.
+    """
+    if name := by_hand or by_job:
+        return load(name)
+    for name, backend in _REGISTRY.items():
+        if backend.programs and all(which(program) for program in backend.programs):
+            return load(name)
+    raise NotInstalled(
+        "no hypervisor is installed. Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils), "
+        "or name one with --hypervisor"
+    )

@@ -1,0 +1,177 @@
+"""A machine's process: started so that it cannot outlive the bridge, its output kept to a bounded tail.
+
+The only place in the bridge that starts a long-lived process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from logging import getLogger
+from typing import cast
+
+import psutil
+
+from ..errors import CommandFailed
+
+logger = getLogger(__name__)
+
+TAIL_BYTES = 65_536
+
+_PR_SET_PDEATHSIG = 1
+_STOPPED_WITHIN_S = 10.0
+_LAST_WORDS_S = 0.5
+
+
+class Child:
+    """One child process with the end of what it printed and its CPU time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tail = b""
+        self._exit: asyncio.Future[int] | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._process: psutil.Process | None = None
+        self._cpu_seconds = 0.0
+
+    async def start(self, command: Sequence[str], *, pass_fds: Sequence[int] = (), env: dict[str, str]) -> None:
+        """Start `command` in a session of its own, without standard input, with only these descriptors and `env`.
+
+        Must be called in the main thread: the kernel ends the child when the *thread* that made it ends.
+
+        :raise CommandFailed: it could not be started at all.
+        """
+        logger.info("starting %s", shlex.join(command))
+        loop = asyncio.get_running_loop()
+        self._exit = loop.create_future()
+        try:
+            transport, _ = await loop.subprocess_exec(
+                lambda: _Output(self._hear, self._ended),
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=pass_fds,
+                env=env,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
+            )
+        except OSError as error:
+            raise CommandFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+        self._transport = transport
+        with contextlib.suppress(psutil.Error):
+            self._process = psutil.Process(transport.get_pid())
+
+    @property
+    def running(self) -> bool:
+        """The process was started and has not ended."""
+        return self._transport is not None and self._exit is not None and not self._exit.done()
+
+    @property
+    def tail(self) -> str:
+        """The end of its standard output and error, for people."""
+        return self._tail.decode("utf-8", "replace")
+
+    async def wait(self) -> int:
+        """Return the exit status when the process has ended; minus the number of a signal that ended it."""
+        assert self._exit is not None, "wait() before start()"
+        return await asyncio.shield(self._exit)
+
+    async def kill(self) -> None:
+        """End the process and all that descends from it; returns when the process is gone."""
+        if self._transport is None:
+            return
+        self.cpu_seconds()
+        self.signal(signal.SIGKILL)
+        await asyncio.wait_for(self.wait(), _STOPPED_WITHIN_S)
+        self._transport.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all that descends from it; nothing happens if it has ended."""
+        if self._process is None or not self.running:
+            return
+        with contextlib.suppress(psutil.Error):
+            for process in [*self._process.children(recursive=True), self._process]:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time, user and system, of the process, its threads and its children so far."""
+        if self._process is not None and self.running:
+            with contextlib.suppress(psutil.Error):
+                times = self._process.cpu_times()
+                living = sum(_own_cpu(child) for child in self._process.children(recursive=True))
+                total = times.user + times.system + times.children_user + times.children_system + living
+                self._cpu_seconds = max(self._cpu_seconds, total)
+        return self._cpu_seconds
+
+    def _hear(self, data: bytes) -> None:
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+
+    def _ended(self) -> None:
+        assert self._transport is not None and self._exit is not None
+        if self._exit.done():
+            return
+        status = self._transport.get_returncode()
+        logger.info("%s has ended with status %s", self._name, status)
+        self._exit.set_result(0 if status is None else status)
+
+
+def _own_cpu(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Hands what the process prints, and its end, to the `Child`."""
+
+    def __init__(self, hear: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+        self._hear = hear
+        self._ended = ended
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        self._hear(cast(bytes, data))
+
+    def process_exited(self) -> None:
+        # The last output may still be in the pipe. A descendant may hold the pipe open for ever, so wait, but not long.
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._ended)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended()
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Return what the child does before exec so that the kernel kills it when the bridge ends, in whatever way.
+
+    If the bridge died before the request was made, the child has another parent already and must go by itself.
+    A function between fork and exec is the only place that closes this gap without a helper program; it takes no lock
+    and imports nothing.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def die_with_parent() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(127)
+
+    return die_with_parent
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return the environment for a machine's process: short, and without what the client or a user set for others.
+
+    The BOINC client puts `.` and its project folder into LD_LIBRARY_PATH, which breaks system programs.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {"PATH": os.defpath, **kept, **more}

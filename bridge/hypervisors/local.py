@@ -1,0 +1,65 @@
+"""The agent as an ordinary process of this host, without a machine: for development, with no isolation at all."""
+
+from __future__ import annotations
+
+import signal
+
+from ..guest.folders import remove_tree
+from . import Condition, MachineSpec, MachineState
+from .child import Child, clean_environment
+
+
+class Local:
+    """Runs the agent in `directory/work`; pausing stops its processes."""
+
+    one_folder = False
+    needs_image = False
+
+    def __init__(self, spec: MachineSpec) -> None:
+        self._spec = spec
+        self._child = Child("agent")
+        self._state = MachineState.ABSENT
+
+    async def probe(self) -> str:
+        return "this host itself, without isolation"
+
+    async def start(self) -> None:
+        spec = self._spec
+        if self._state is not MachineState.ABSENT:
+            return
+        spool = spec.directory / "spool"
+        spool.mkdir()
+        folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / "work", "spool": spool}
+        options = [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
+        await self._child.start([str(spec.agent), *options], env=clean_environment())
+        self._state = MachineState.RUNNING
+
+    async def pause(self) -> None:
+        if self._state is MachineState.RUNNING:
+            self._child.signal(signal.SIGSTOP)
+            self._state = MachineState.PAUSED
+
+    async def resume(self) -> None:
+        if self._state is MachineState.PAUSED:
+            self._child.signal(signal.SIGCONT)
+            self._state = MachineState.RUNNING
+
+    async def wait(self) -> str:
+        status = await self._child.wait()
+        return f"the agent ended with status {status}"
+
+    async def stop(self) -> None:
+        await self._child.kill()
+        if self._state is not MachineState.ABSENT:
+            self._state = MachineState.GONE
+
+    async def remove(self) -> None:
+        await self.stop()
+        for name in ("work", "spool"):
+            remove_tree(self._spec.directory / name)
+        self._state = MachineState.ABSENT
+
+    def examine(self) -> Condition:
+        started = self._state in (MachineState.RUNNING, MachineState.PAUSED)
+        state = MachineState.GONE if started and not self._child.running else self._state
+        return Condition(state, self._child.cpu_seconds(), self._child.tail)

@@ -1,0 +1,10 @@
+"""QEMU: the backend that needs nothing but a program, works without root and leaves no trace.
+
+command_line  what QEMU is told; pure
+probe         which QEMU is here and whether its KVM really works
+machine       the process and its QMP connection
+"""
+
+from .machine import Qemu
+
+__all__ = ["Qemu"]

@@ -1,0 +1,95 @@
+"""Which QEMU is on this host, and whether its KVM really runs guests.
+
+That /dev/kvm can be opened proves little: nested virtualisation may offer it and then never run a guest. So KVM is
+believed only when a kernel has come up on it, all the way to the end of its own start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import re
+import shutil
+from logging import getLogger
+from pathlib import Path
+
+from ...errors import CommandFailed, NotInstalled, NotPermitted
+from ..child import Child, clean_environment
+from .command_line import Accelerated, base
+
+logger = getLogger(__name__)
+
+PROGRAMS = {"x86_64": "qemu-system-x86_64"}
+INSTALL = "Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils), or choose another with --hypervisor."
+
+KVM = Path("/dev/kvm")
+_KVM_WITHIN_S = 10.0
+_UP = "Unable to mount root fs"
+"""A Linux kernel's last words when it has started completely and been given nothing to do."""
+
+
+def find(program: str) -> Path:
+    """Return where one of QEMU's programs is.
+
+    :raise NotInstalled: it is not in PATH.
+    """
+    found = shutil.which(program)
+    if found is None:
+        raise NotInstalled(f"{program} is not in PATH. {INSTALL}")
+    return Path(found)
+
+
+async def probe(arch: str, kernel: Path, kvm: Path = KVM) -> Accelerated:
+    """Find QEMU for guests of `arch` and the accelerator that works here; `kernel` is what KVM is tried with.
+
+    :raise NotInstalled: QEMU or its qemu-img is missing.
+    :raise CommandFailed: it does not even tell its version.
+    """
+    program = find(PROGRAMS.get(arch, f"qemu-system-{arch}"))
+    find("qemu-img")
+    version = await _version(program)
+    candidate = Accelerated(program, version, "kvm")
+    try:
+        if platform.machine() == arch and _permitted(kvm) and await _comes_up(candidate, kernel):
+            return candidate
+    except NotPermitted as error:
+        logger.warning("%s", error)
+    return Accelerated(program, version, "tcg")
+
+
+def _permitted(kvm: Path) -> bool:
+    """Say whether KVM can be opened; absent is no, forbidden is worth a word to the user."""
+    try:
+        os.close(os.open(kvm, os.O_RDWR | os.O_CLOEXEC))
+    except PermissionError as error:
+        raise NotPermitted(f"{kvm} may not be opened by this user, so machines run without it, much slower") from error
+    except OSError:
+        return False
+    return True
+
+
+async def _version(program: Path) -> str:
+    child = Child(program.name)
+    await child.start([str(program), "--version"], env=clean_environment())
+    status = await child.wait()
+    found = re.search(r"version ([0-9][0-9.]*)", child.tail)
+    if status or not found:
+        raise CommandFailed(f"{program} --version ended with status {status}: {child.tail.strip()[-300:]}")
+    return found[1]
+
+
+async def _comes_up(qemu: Accelerated, kernel: Path) -> bool:
+    child = Child("KVM probe")
+    words = [*base(qemu), "-m", "128M", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 reboot=t"]
+    try:
+        await child.start(words, env=clean_environment())
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(child.wait(), _KVM_WITHIN_S)
+        came_up = _UP in child.tail
+    finally:
+        await child.kill()
+    if not came_up:
+        logger.warning("KVM is there but does not run a guest, so machines run without it, much slower")
+    return came_up

@@ -1,0 +1,40 @@
+"""What the guest and the host count, as one progress report. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from protocol.messages import Checkpoint, CreditReport, FractionDone, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is.
+
+    `fraction_done` is 0 to 1, or None while the program has not said. `cpu_seconds` is the machine's CPU time on the
+    host, `guest_cpu_seconds` the program's inside the guest. `fpops` and `intops` are operations so far.
+    """
+
+    fraction_done: float | None = None
+    cpu_seconds: float = 0.0
+    guest_cpu_seconds: float | None = None
+    fpops: float | None = None
+    intops: float | None = None
+    checkpoints: int = 0
+
+
+def account(progress: Progress, message: Message) -> Progress:
+    """Return `progress` with what the guest has just said; messages that report nothing leave it as it is."""
+    match message:
+        case FractionDone(value):
+            return replace(progress, fraction_done=value)
+        case CreditReport(fpops, intops, cpu_seconds):
+            return replace(
+                progress,
+                fpops=progress.fpops if fpops is None else fpops,
+                intops=progress.intops if intops is None else intops,
+                guest_cpu_seconds=progress.guest_cpu_seconds if cpu_seconds is None else cpu_seconds,
+            )
+        case Checkpoint(count):
+            return replace(progress, checkpoints=count)
+    return progress

@@ -1,0 +1,85 @@
+"""Collected facts -> how the job ended. Pure; the facts may have come in any order."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from protocol.messages import Finished
+
+from ..errors import BridgeError
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known about the end of a job. Each field is filled in where it is learned, and judged only here."""
+
+    interrupted: bool = False
+    finished: Finished | None = None
+    errors: list[BridgeError] = field(default_factory=list)
+    guest_error: str | None = None
+    machine_gone: str | None = None
+    lost: str | None = None
+    stderr: str = ""
+    console: str = ""
+
+
+class End(enum.Enum):
+    """The ways in which a job ends."""
+
+    SUCCESS = "success"
+    INTERRUPTED = "interrupted"
+    PROGRAM_FAILED = "program failed"
+    GUEST_FAILED = "guest failed"
+    BRIDGE_FAILED = "bridge failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: for people `message` and `details` (the end of what the program or the console printed)."""
+
+    end: End
+    message: str
+    details: str = ""
+    error: BridgeError | None = None
+
+
+DETAIL_LINES = 20
+
+
+def decide(facts: Facts) -> Outcome:
+    """Judge the facts, the one that explains the others first.
+
+    A program that failed also leaves outputs missing, and a machine that was removed is gone: so the order matters.
+    """
+    finished = facts.finished
+    if facts.interrupted:
+        return Outcome(End.INTERRUPTED, "interrupted; the machine was removed and no result was taken")
+    if finished is not None and finished.code != 0:
+        reason = f": {finished.message}" if finished.message else ""
+        return Outcome(
+            End.PROGRAM_FAILED, f"the program ended with code {finished.code}{reason}", last_lines(facts.stderr)
+        )
+    if facts.errors:
+        error = facts.errors[0]
+        return Outcome(End.BRIDGE_FAILED, str(error), last_lines(facts.stderr), error)
+    if finished is not None:
+        return Outcome(End.SUCCESS, finished.message or "finished")
+    if facts.guest_error is not None:
+        return Outcome(
+            End.GUEST_FAILED, f"the guest cannot run the task: {facts.guest_error}", last_lines(facts.console)
+        )
+    if facts.machine_gone is not None:
+        message = f"the machine ended before the program had finished: {facts.machine_gone}"
+        return Outcome(End.GUEST_FAILED, message, last_lines(facts.console))
+    assert facts.lost is not None, "a job ended without a reason"
+    return Outcome(End.GUEST_FAILED, facts.lost, last_lines(facts.console))
+
+
+def last_lines(text: str) -> str:
+    """Return the end of foreign text, safe to print: the last lines without anything that a terminal would obey."""
+    lines = text.replace("\r", "\n").split("\n")
+    printable = (
+        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line) for line in lines
+    )
+    return "\n".join([line[:500] for line in printable if line.strip()][-DETAIL_LINES:])

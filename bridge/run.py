@@ -1,0 +1,95 @@
+"""Put the pieces together for one job: its directory, a hypervisor, the guest's agent, and the life of the task."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest_side import NotBuilt, agent_path
+from protocol.layout import Share
+
+from .errors import HypervisorError
+from .guest.stage import stage_in
+from .hypervisors import Hypervisor, MachineSpec, choose
+from .image import Image, load_image
+from .job import Job
+from .life.accounting import Progress
+from .life.decide import Outcome
+from .life.loop import Audience, Limited, TaskLife
+from .workplace import Workplace, occupy
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended, its last figures, and where its results lie."""
+
+    outcome: Outcome
+    progress: Progress
+    results: list[Path]
+
+
+async def run_job(
+    job: Job, audience: Audience, *, hypervisor: str | None = None, limited: Limited | None = None
+) -> Ended:
+    """Run `job` to its end, by `hypervisor` if it is named. SIGINT and SIGTERM end it cleanly.
+
+    :raise BridgeError: it could not begin, or could not be cleaned up.
+    """
+    backend = choose(hypervisor, job.hypervisor)
+    with occupy(job.directory) as place:
+        image = load_image(job.image) if backend.needs_image else None
+        spec = _machine_spec(job, place, backend, image)
+        machine = backend(spec)
+        audience.runs_on(await machine.probe())
+
+        def stage() -> None:
+            static_only = image is not None and image.static_programs_only
+            stage_in(job, spec.share, agent=spec.agent, static_only=static_only)
+
+        life = TaskLife(job, spec.share, machine, stage, audience, limited or _limits_of(backend))
+        with _signals_to(life.interrupt):
+            outcome = await life.run()
+    return Ended(outcome, life.progress, life.results)
+
+
+def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: Image | None) -> MachineSpec:
+    share = Share.one_folder(place.shared) if backend.one_folder else Share.two_folders(place.shared)
+    return MachineSpec(
+        name=job.machine,
+        directory=place.machine,
+        share=share,
+        agent=None if backend.one_folder else _agent(image.arch if image else platform.machine()),
+        image=image,
+        memory_mb=job.memory_mb,
+        cpus=job.cpus,
+    )
+
+
+def _agent(arch: str) -> Path:
+    try:
+        return agent_path(arch)
+    except NotBuilt as error:
+        raise HypervisorError(str(error)) from error
+
+
+def _limits_of(backend: type[Hypervisor]) -> Limited:
+    """A person who plays the guest may take their time."""
+    return Limited(boot=None, silence=None) if backend.one_folder else Limited()
+
+
+@contextmanager
+def _signals_to(interrupt: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

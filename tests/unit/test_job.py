@@ -1,0 +1,188 @@
+"""Job files: what they mean, and what is said when they are broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyfakefs.fake_filesystem import FakeFilesystem
+
+from bridge.errors import JobFileError
+from bridge.job import Job, read_job
+from bridge.job.schema import MAX_JOB_FILE_BYTES, parse_job, split_command_line
+from bridge.job.tags import Element, TagError, parse
+
+FILE = Path("/slot/job.xml")
+
+MINIMAL = """<job_desc>
+  <task>
+    <virtualmachine>vm</virtualmachine>
+    <image>image</image>
+    <application>worker</application>
+  </task>
+</job_desc>
+"""
+
+VMWRAPPER_2009 = """<job_desc>
+<task>
+  <virtualmachine>CernVM</virtualmachine>
+  <image>cern.image</image>
+  <application>worker</application>
+  <copy_app_to_VM>1</copy_app_to_VM>
+  <copy_file_to_VM>in</copy_file_to_VM>
+  <copy_file_to_VM>stdin_worker</copy_file_to_VM>
+  <stdin_filename>stdin_worker</stdin_filename>
+  <stdout_filename>stdout_worker</stdout_filename>
+  <stderr_filename>stderr_worker</stderr_filename>
+  <copy_file_from_VM>out</copy_file_from_VM>
+  <command_line>5 'two words' --name="x y" ""</command_line>
+  <weight>2</weight>
+</task>
+</job_desc>"""
+
+
+def with_task(inner: str) -> str:
+    return MINIMAL.replace("  </task>", f"    {inner}\n  </task>")
+
+
+def test_the_smallest_job() -> None:
+    assert parse_job(FILE, MINIMAL) == Job(FILE, "vm", Path("/slot/image"), "worker")
+
+
+def test_a_job_of_2009_runs_unchanged() -> None:
+    job = parse_job(FILE, VMWRAPPER_2009)
+    assert job.machine == "CernVM"
+    assert job.inputs == ("in", "stdin_worker")
+    assert job.arguments == ("5", "two words", '--name="x', 'y"', "")
+    assert job.results == ("out", "stdout_worker", "stderr_worker")
+    task = job.task()
+    assert task.input == ("in", "stdin_worker"), "each file once"
+    assert (task.stdin, task.stdout, task.stderr) == ("stdin_worker", "stdout_worker", "stderr_worker")
+
+
+def test_the_other_elements() -> None:
+    elements = (
+        "<memory_size_mb>512</memory_size_mb><ncpus>2</ncpus><checkpoint_period>12.5</checkpoint_period>"
+        "<setenv>A=1</setenv><setenv>B=x y</setenv><hypervisor>qemu</hypervisor>"
+    )
+    job = parse_job(FILE, with_task(elements))
+    assert (job.memory_mb, job.cpus, job.checkpoint_period) == (512, 2, 12.5)
+    assert job.environment == ("A=1", "B=x y") and job.hypervisor == "qemu"
+
+
+def test_an_absolute_image_path_stays_absolute() -> None:
+    job = parse_job(FILE, MINIMAL.replace("<image>image", "<image>/images/tiny"))
+    assert job.image == Path("/images/tiny")
+
+
+def test_loose_form_is_fine() -> None:
+    loose = (
+        '<?xml version="1.0"?>\n<!-- <task> in a comment -->\n<job_desc  version="2">\n<task >'
+        "<virtualmachine> vm </virtualmachine><image>image</image><application>worker</application>"
+        "<command_line>a & b &lt;c&gt; &amp;amp;</command_line><copy_file_from_VM/></task>\n</job_desc> trailing"
+    )
+    job = parse_job(FILE, loose)
+    assert job.arguments == ("a", "&", "b", "<c>", "&amp;") and job.outputs == ()
+
+
+def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse_job(FILE, with_task("<colour>blue</colour>")).machine == "vm"
+    assert "/slot/job.xml, line 6: <colour> is not known here and ignored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "/slot/job.xml, line 1: there is no element in it"),
+        ("just text", "line 1: there is no element in it"),
+        ("<job_desc>\n<task>\n", "line 2: <task>: has no </task>"),
+        ("<job_desc>\n<task>\n</job_desc>", "line 3: <job_desc>: ends here, but <task> from line 2 is still open"),
+        ("</task>", "line 1: <task>: ends here, but never began"),
+        ("<vbox_job></vbox_job>", "line 1: <vbox_job>: a job file begins with <job_desc>"),
+        ("<job_desc></job_desc>", "line 1: <job_desc>: has no <task>"),
+        (MINIMAL.replace("<image>image</image>", ""), "line 2: <task>: has no <image>. Name the image's folder"),
+        (MINIMAL.replace("<image>image</image>", "<image> </image>"), "line 2: <task>: has no <image>"),
+        (MINIMAL.replace(">vm<", "><"), "line 2: <task>: has no <virtualmachine>. Tasks that run on the host"),
+        (MINIMAL.replace("worker", "../worker"), "line 5: <application>: '../worker' is no plain file name"),
+        (
+            with_task("<copy_file_from_VM>/etc/passwd</copy_file_from_VM>"),
+            "line 6: <copy_file_from_VM>: '/etc/passwd' is no",
+        ),
+        (
+            with_task("<copy_file_from_VM>job.xml</copy_file_from_VM>"),
+            "'job.xml' is a name that the bridge uses itself",
+        ),
+        (with_task("<stdout_filename>shared</stdout_filename>"), "'shared' is a name that the bridge uses itself"),
+        (with_task("<memory_size_mb>lots</memory_size_mb>"), "'lots' is not a whole number of MB from 64 to 1048576"),
+        (with_task("<memory_size_mb>63</memory_size_mb>"), "'63' is not a whole number of MB"),
+        (with_task("<ncpus>0</ncpus>"), "<ncpus>: '0' is not a whole number of CPUs from 1 to 256"),
+        (with_task("<checkpoint_period>nan</checkpoint_period>"), "'nan' is not a number of seconds"),
+        (with_task("<checkpoint_period>-1</checkpoint_period>"), "'-1' is not a number of seconds"),
+        (with_task("<setenv>novalue</setenv>"), "<setenv>: 'novalue' is not NAME=VALUE"),
+        (with_task("<hypervisor>local</hypervisor>"), "chosen on the command line only: --hypervisor local"),
+        (with_task("<copy_app_to_VM>0</copy_app_to_VM>"), "<copy_app_to_VM>: 0 means a program that is in the image"),
+        (with_task("<daemon/>"), "line 6: <daemon>: is not supported by this version of the bridge"),
+        (MINIMAL.replace("<task>", "<unzip_task></unzip_task><task>"), "<unzip_task>: is not supported"),
+        (MINIMAL.replace("</job_desc>", "<task></task></job_desc>"), "line 7: <task>: is the second one"),
+        (
+            with_task("<command_line>" + "x" * 1025 + "</command_line>"),
+            "<task>: cannot be told to a guest: arg has more than",
+        ),
+        (with_task("<command_line>a\x00b</command_line>"), "<task>: cannot be told to a guest: control character"),
+        ("<a>" * 40, "lies more than 32 elements deep"),
+    ],
+)
+def test_what_is_said_of_a_broken_job(text: str, message: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        parse_job(FILE, text)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("/slot/job.xml")
+
+
+def test_a_missing_job_file(fs: FakeFilesystem) -> None:
+    fs.create_dir("/slot")
+    with pytest.raises(JobFileError, match=r"/slot/job\.xml: cannot be read: No such file or directory\. A job dir"):
+        read_job(Path("/slot"))
+
+
+def test_a_huge_job_file(fs: FakeFilesystem) -> None:
+    fs.create_file(FILE, contents=MINIMAL + " " * MAX_JOB_FILE_BYTES)
+    with pytest.raises(JobFileError, match="more than 1,048,576 bytes"):
+        read_job(FILE.parent)
+
+
+def test_a_job_file_that_is_not_utf_8(fs: FakeFilesystem) -> None:
+    fs.create_file(FILE, contents=MINIMAL.replace(">vm<", ">Zürich<").encode("latin-1"))
+    assert read_job(FILE.parent).machine == "Z\N{REPLACEMENT CHARACTER}rich"
+
+
+@given(st.text(alphabet="<>/abtask& \n!-\"'", max_size=300))
+def test_any_text_is_a_tree_or_an_error_with_a_line(text: str) -> None:
+    try:
+        assert isinstance(parse(text), Element)
+    except TagError as error:
+        assert 1 <= error.line <= text.count("\n") + 1
+
+
+def test_many_unclosed_brackets_do_not_take_for_ever() -> None:
+    with pytest.raises(TagError):
+        parse("<!--" * 20_000 + "<a " * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", ()),
+        ("  a\tb\n c ", ("a", "b", "c")),
+        ("'a b' c", ("a b", "c")),
+        ('"a \'b" c', ("a 'b", "c")),
+        ("a'b c'd", ("a'b", "c'd")),
+        ("'open end", ("open end",)),
+        ("''", ("",)),
+        (r"a\ b", ("a\\", "b")),
+    ],
+)
+def test_command_lines_are_split_as_boinc_does(line: str, words: tuple[str, ...]) -> None:
+    assert split_command_line(line) == words

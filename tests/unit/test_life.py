@@ -1,0 +1,270 @@
+"""The life of a task with a scripted guest: the real loop, watch and share, no machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import HostError
+from bridge.job import Job
+from bridge.life.decide import End, Outcome
+from bridge.life.loop import COMPLAINTS, Limited, TaskLife
+from bridge.life.patience import Limits
+from bridge.life.tables import State
+
+from ..fakes import FakeMachine, Recorder, Script, spec
+
+RUNNING = "protocol 1\nstate running\nheartbeat 1\n"
+
+
+@dataclass
+class Lived:
+    """What is left of a life."""
+
+    outcome: Outcome
+    machine: FakeMachine
+    audience: Recorder
+    life: TaskLife
+
+
+def live(
+    directory: Path,
+    *script: tuple[float, Script],
+    outputs: Iterable[str] = (),
+    stage: Callable[[], None] = lambda: None,
+    limited: Limited | None = None,
+    prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
+) -> Lived:
+    """Live one life with a guest that follows `script`."""
+
+    async def go() -> Lived:
+        machine_spec = spec(directory)
+        machine = FakeMachine(machine_spec, script)
+        audience = Recorder()
+        job = Job(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
+        life = TaskLife(job, machine_spec.share, machine, stage, audience, limited or Limited())
+        prepare(machine, life)
+        outcome = await asyncio.wait_for(life.run(), 20)
+        return Lived(outcome, machine, audience, life)
+
+    return asyncio.run(go())
+
+
+def say(name: str, content: str) -> Script:
+    """Write a file as a guest does, by rename."""
+    return lambda machine: machine.say(name, content)
+
+
+def echo(name: str, content: str) -> Script:
+    """Write a file as a person does, in place."""
+
+    def act(machine: FakeMachine) -> None:
+        (machine.guest / name).write_text(content)
+
+    return act
+
+
+@pytest.mark.behaviour("B8", "B11")
+def test_a_job_from_beginning_to_end(tmp_path: Path) -> None:
+    lived = live(
+        tmp_path,
+        (0.00, say("status", "protocol 1\nstate booting\nheartbeat 0\n")),
+        (0.02, say("status", RUNNING)),
+        (0.04, say("fraction_done", "0.5\n")),
+        (0.06, say("creditreport", "fpops 1e9\nintops 2e6\ncpu_seconds 3\n")),
+        (0.08, say("checkpoint", "count 2\n")),
+        (0.10, lambda machine: machine.result("energy.txt", "-4.25\n")),
+        (0.12, say("finished", "code 0\nmessage done\n")),
+        outputs=["energy.txt"],
+    )
+    assert lived.outcome.end is End.SUCCESS and lived.outcome.message == "done"
+    assert lived.audience.states == [
+        State.STAGING, State.BOOTING, State.RUNNING, State.COLLECTING, State.REMOVING, State.ENDED,
+    ]  # fmt: skip
+    last = lived.life.progress
+    assert (last.fraction_done, last.fpops, last.intops, last.guest_cpu_seconds, last.checkpoints) == (
+        0.5,
+        1e9,
+        2e6,
+        3,
+        2,
+    )
+    assert (tmp_path / "energy.txt").read_text() == "-4.25\n"
+    assert lived.life.results == [tmp_path / "energy.txt"]
+    assert lived.machine.calls[-1] == "remove"
+
+
+def test_a_tester_needs_two_files_only(tmp_path: Path) -> None:
+    lived = live(
+        tmp_path,
+        (0.0, echo("fraction_done", "0.5\n")),
+        (0.1, echo("finished", "code 0\n")),
+    )
+    assert lived.outcome.end is End.SUCCESS
+    assert [figures.fraction_done for figures in lived.audience.figures] == [0.5]
+
+
+def test_a_value_without_its_newline_counts_after_the_grace_time(tmp_path: Path) -> None:
+    lived = live(tmp_path, (0.0, echo("finished", "code 0")))
+    assert lived.outcome.end is End.SUCCESS
+
+
+def test_what_is_there_when_the_watch_begins_is_heard(tmp_path: Path) -> None:
+    lived = live(tmp_path, prepare=lambda machine, life: machine.say("finished", "code 0\n"))
+    assert lived.outcome.end is End.SUCCESS
+
+
+def test_a_program_that_fails_is_told_with_its_code_and_its_last_words(tmp_path: Path) -> None:
+    lived = live(
+        tmp_path,
+        (0.0, say("stderr", "reading input\nSegmentation fault\n")),
+        (0.0, say("finished", "code 139\nmessage killed by signal 11 (SIGSEGV)\n")),
+        outputs=["energy.txt"],
+    )
+    assert lived.outcome.end is End.PROGRAM_FAILED
+    assert lived.outcome.message == "the program ended with code 139: killed by signal 11 (SIGSEGV)"
+    assert lived.outcome.details == "reading input\nSegmentation fault"
+
+
+def test_a_missing_output_is_named_and_the_others_are_brought(tmp_path: Path) -> None:
+    lived = live(
+        tmp_path,
+        (0.0, lambda machine: machine.result("b", "here")),
+        (0.02, say("finished", "code 0\n")),
+        outputs=["a", "b"],
+    )
+    assert lived.outcome.end is End.BRIDGE_FAILED
+    assert lived.outcome.message == "the output a is missing: the program did not write it"
+    assert (tmp_path / "b").read_text() == "here"
+
+
+def test_a_planted_output_is_not_followed(tmp_path: Path) -> None:
+    def plant(machine: FakeMachine) -> None:
+        machine.out.mkdir()
+        (machine.out / "a").symlink_to("/etc/passwd")
+        machine.say("finished", "code 0\n")
+
+    lived = live(tmp_path, (0.0, plant), outputs=["a"])
+    assert "the output a cannot be taken: it is no regular file" in lived.outcome.message
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_output_larger_than_the_disk_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    def plant(machine: FakeMachine) -> None:
+        machine.out.mkdir()
+        with (machine.out / "a").open("wb") as file:
+            file.truncate(1 << 42)
+        machine.say("finished", "code 0\n")
+
+    lived = live(tmp_path, (0.0, plant), outputs=["a"])
+    assert "the output a has 4,398,046,511,104 bytes, but only" in lived.outcome.message
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_guest_that_cannot_run_the_task(tmp_path: Path) -> None:
+    lived = live(tmp_path, (0.0, say("status", "protocol 1\nstate error\nheartbeat 1\nmessage share full\n")))
+    assert lived.outcome.end is End.GUEST_FAILED
+    assert lived.outcome.message == "the guest cannot run the task: share full"
+
+
+def test_a_machine_that_ends_too_early_is_told_with_its_console(tmp_path: Path) -> None:
+    def die(machine: FakeMachine) -> None:
+        machine.console = "Kernel panic - not syncing"
+        machine.die("the machine switched itself off")
+
+    lived = live(tmp_path, (0.05, die))
+    assert lived.outcome.end is End.GUEST_FAILED
+    assert "ended before the program had finished: the machine switched itself off" in lived.outcome.message
+    assert lived.outcome.details == "Kernel panic - not syncing"
+
+
+def test_the_last_words_of_a_machine_that_switched_itself_off_count(tmp_path: Path) -> None:
+    def finish_and_die(machine: FakeMachine) -> None:
+        machine.say("finished", "code 0\n")
+        machine.die("off")
+
+    assert live(tmp_path, (0.0, finish_and_die)).outcome.end is End.SUCCESS
+
+
+def test_a_guest_that_never_comes_up_is_given_up(tmp_path: Path) -> None:
+    limited = Limited(boot=Limits(cpu_s=10, clock_s=0.5))
+    lived = live(tmp_path, limited=limited, prepare=lambda machine, life: setattr(machine, "console", "booting..."))
+    assert lived.outcome.end is End.GUEST_FAILED
+    assert lived.outcome.message.startswith("the guest never came up: silent for 1 seconds")
+    assert lived.outcome.details == "booting..."
+
+
+@pytest.mark.behaviour("B12")
+def test_a_guest_that_falls_silent_is_given_up_by_its_cpu_time(tmp_path: Path) -> None:
+    def burn(machine: FakeMachine) -> None:
+        machine.cpu_seconds = 400
+
+    lived = live(tmp_path, (0.0, say("status", RUNNING)), (0.2, burn))
+    assert lived.outcome.message == "the guest is lost: silent for 400 seconds of its machine's CPU time"
+
+
+@pytest.mark.behaviour("B12")
+def test_a_moving_heartbeat_keeps_a_guest_alive(tmp_path: Path) -> None:
+    def beat(number: int) -> Script:
+        def act(machine: FakeMachine) -> None:
+            machine.cpu_seconds = 100.0 * number
+            machine.say("status", f"protocol 1\nstate running\nheartbeat {number}\n")
+
+        return act
+
+    beats = [(0.4 * number, beat(number)) for number in range(1, 7)]
+    lived = live(tmp_path, (0.0, say("status", RUNNING)), *beats, (2.6, say("finished", "code 0\n")))
+    assert lived.outcome.end is End.SUCCESS and lived.life.progress.cpu_seconds >= 400
+
+
+def test_an_interrupt_removes_the_machine(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        asyncio.get_running_loop().call_later(0.1, life.interrupt)
+
+    lived = live(tmp_path, (0.0, say("status", RUNNING)), prepare=prepare)
+    assert lived.outcome.end is End.INTERRUPTED and lived.machine.calls[-1] == "remove"
+
+
+def test_an_interrupt_before_anything_began(tmp_path: Path) -> None:
+    lived = live(tmp_path, prepare=lambda machine, life: life.interrupt())
+    assert lived.outcome.end is End.INTERRUPTED and "start" not in lived.machine.calls
+
+
+def test_a_machine_that_cannot_start(tmp_path: Path) -> None:
+    lived = live(tmp_path, prepare=lambda machine, life: setattr(machine, "fail_at", "start"))
+    assert lived.outcome.end is End.BRIDGE_FAILED and lived.outcome.message == "start failed on purpose"
+    assert lived.machine.calls[-1] == "remove"
+
+
+def test_staging_that_fails_starts_no_machine(tmp_path: Path) -> None:
+    def stage() -> None:
+        raise HostError("cannot stage worker: No space left on device")
+
+    lived = live(tmp_path, stage=stage)
+    assert lived.outcome.message == "cannot stage worker: No space left on device"
+    assert "start" not in lived.machine.calls
+
+
+def test_an_unexpected_error_still_removes_the_machine(tmp_path: Path) -> None:
+    machines: list[FakeMachine] = []
+
+    def stage() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        live(tmp_path, stage=stage, prepare=lambda machine, life: machines.append(machine))
+    assert machines[0].calls[-1] == "remove"
+
+
+def test_a_hostile_guest_cannot_flood_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def lie(number: int) -> tuple[float, Script]:
+        return number * 0.01, say("fraction_done", f"lie {number}\n")
+
+    lived = live(tmp_path, *map(lie, range(100)), (1.1, say("finished", "code 0\n")))
+    assert lived.outcome.end is End.SUCCESS
+    told = [record for record in caplog.records if "fraction_done is not taken" in record.getMessage()]
+    assert len(told) == COMPLAINTS and "no more of this is told" in told[-1].getMessage()

@@ -1,0 +1,143 @@
+"""What QEMU is told, and how it is found, without starting it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import CommandFailed, HypervisorError, NotInstalled
+from bridge.hypervisors import MachineSpec, choose, load
+from bridge.hypervisors.local import Local
+from bridge.hypervisors.plain import Plain
+from bridge.hypervisors.qemu import Qemu, probe
+from bridge.hypervisors.qemu.command_line import Accelerated, machine
+from bridge.image import Image
+from protocol.layout import Share
+
+TCG = Accelerated(Path("/usr/bin/qemu-system-x86_64"), "7.2.22", "tcg")
+IMAGE = Image(
+    arch="x86_64",
+    kernel=Path("/i/vmlinux"),
+    initramfs=Path("/i/initramfs"),
+    work_disk=Path("/i/work.qcow2"),
+    cmdline="quiet",
+    static_programs_only=True,
+)
+SPEC = MachineSpec("my, job", Path("/slot/machine"), Share.two_folders(Path("/slot,1/shared")), None, IMAGE, 256, 2)
+
+
+def words(**changes: object) -> list[str]:
+    spec = replace(SPEC, **changes)  # type: ignore[arg-type]  # names are the test's own
+    return machine(spec, TCG, work_disk=Path("/slot,1/machine/work.qcow2"), qmp_fd=7, security_model="mapped-xattr")
+
+
+def after(option: str, line: list[str]) -> list[str]:
+    return [line[at + 1] for at, word in enumerate(line) if word == option]
+
+
+def test_the_guest_may_write_to_one_export_only() -> None:
+    exports = after("-fsdev", words())
+    assert exports == [
+        "local,id=host,path=/slot,,1/shared/host,security_model=mapped-xattr,readonly=on",
+        "local,id=guest,path=/slot,,1/shared/guest,security_model=mapped-xattr",
+    ]
+
+
+def test_no_network_no_defaults_and_qemus_own_sandbox() -> None:
+    line = words()
+    assert after("-nic", line) == ["none"]
+    assert "-nodefaults" in line and "-no-user-config" in line and "-no-reboot" in line
+    assert after("-sandbox", line) == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    assert not any("netdev" in word or "hostfwd" in word for word in line)
+
+
+def test_commas_in_names_cannot_add_options() -> None:
+    line = words(name="x,process=y")
+    assert after("-name", line) == ["vmbridge-x,,process=y"]
+    assert "driver=file,filename=/slot,,1/machine/work.qcow2,node-name=work-file" in line
+
+
+def test_memory_cpus_kernel_and_qmp() -> None:
+    line = words(memory_mb=512)
+    assert after("-m", line) == ["512M"] and after("-smp", line) == ["2"]
+    assert after("-kernel", line) == ["/i/vmlinux"] and after("-append", line) == ["quiet"]
+    assert "socket,id=qmp,fd=7" in line
+
+
+def test_the_choice_of_a_hypervisor() -> None:
+    everything = str
+    assert choose("plain", "qemu", everything) is Plain, "the command line goes before the job file"
+    assert choose(None, "qemu", everything) is Qemu
+    assert choose(None, None, everything) is Qemu
+    assert load("local") is Local
+
+
+def test_local_and_plain_are_never_detected() -> None:
+    with pytest.raises(NotInstalled, match=r"no hypervisor is installed\. Install QEMU"):
+        choose(None, None, lambda program: None)
+    with pytest.raises(NotInstalled):
+        choose(None, None, lambda program: None if program == "qemu-img" else program)
+
+
+def test_an_unknown_hypervisor_is_named() -> None:
+    with pytest.raises(HypervisorError, match=r"there is no hypervisor 'xen' here\. Choose one of: qemu, local, plain"):
+        load("xen")
+
+
+def fake_qemu(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a shell script in PATH as QEMU."""
+    for name in ("qemu-system-x86_64", "qemu-img"):
+        program = directory / name
+        program.write_text(
+            f"#!/bin/sh\nif [ $1 = --version ]; then echo QEMU emulator version 9.9.1; exit; fi\n{script}\n"
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
+def test_qemu_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotInstalled, match=r"qemu-system-x86_64 is not in PATH\. Install QEMU \(Debian: apt-get install"):
+        asyncio.run(probe.probe("x86_64", Path("vmlinux")))
+
+
+def test_kvm_is_believed_when_a_kernel_came_up_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_qemu(
+        tmp_path, monkeypatch, "echo 'Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)'"
+    )
+    kvm = tmp_path / "kvm"
+    kvm.touch()
+    found = asyncio.run(probe.probe("x86_64", Path("vmlinux"), kvm))
+    assert (found.version, found.accelerator) == ("9.9.1", "kvm")
+
+
+@pytest.mark.parametrize("script", ["echo 'failed to initialize kvm'; exit 1", "exec sleep 60"], ids=["fails", "hangs"])
+def test_kvm_that_runs_no_guest_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_qemu(tmp_path, monkeypatch, script)
+    monkeypatch.setattr(probe, "_KVM_WITHIN_S", 0.5)
+    kvm = tmp_path / "kvm"
+    kvm.touch()
+    assert asyncio.run(probe.probe("x86_64", Path("vmlinux"), kvm)).accelerator == "tcg"
+    assert "KVM is there but does not run a guest" in caplog.text
+
+
+def test_kvm_for_another_architecture_or_absent_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_qemu(tmp_path, monkeypatch, "touch tried")
+    monkeypatch.chdir(tmp_path)
+    assert asyncio.run(probe.probe("x86_64", Path("vmlinux"), tmp_path / "absent")).accelerator == "tcg"
+    assert not (tmp_path / "tried").exists()
+
+
+def test_a_qemu_that_cannot_tell_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_qemu(tmp_path, monkeypatch, "")
+    (tmp_path / "qemu-system-x86_64").write_text(
+        "#!/bin/sh\necho libfoo.so.1: cannot open shared object file; exit 127\n"
+    )
+    with pytest.raises(CommandFailed, match=r"--version ended with status 127: libfoo\.so\.1: cannot open"):
+        asyncio.run(probe.probe("x86_64", Path("vmlinux")))

@@ -1,0 +1,98 @@
+"""The tables and judgements of the middle."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from bridge.errors import HostError
+from bridge.life.accounting import Progress, account
+from bridge.life.decide import DETAIL_LINES, End, Facts, decide, last_lines
+from bridge.life.patience import Limits, Patience
+from bridge.life.tables import JOB, Action, Event, IllegalEvent, State, step
+from protocol.messages import Checkpoint, CreditReport, Finished, FractionDone, GuestState, Status
+
+IMPOSSIBLE = {
+    State.NEW: set(Event) - {Event.BEGIN},
+    State.STAGING: {Event.BEGIN, Event.UP, Event.FINISHED, Event.COLLECTED, Event.REMOVED},
+    State.BOOTING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
+    State.RUNNING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
+    State.COLLECTING: {Event.BEGIN, Event.STAGED, Event.REMOVED},
+    State.REMOVING: {Event.BEGIN},
+    State.ENDED: set(Event),
+}
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
+def test_every_pair_is_decided_on_purpose(state: State, event: Event) -> None:
+    if event in IMPOSSIBLE[state]:
+        with pytest.raises(IllegalEvent, match=f"'{event.value}' cannot happen in state '{state.value}'"):
+            step(state, event)
+    else:
+        assert step(state, event) == JOB[state][event]
+
+
+def test_every_way_through_the_table_removes_the_machine_before_the_end() -> None:
+    ends = [(state, event) for state in State for event, (after, _) in JOB[state].items() if after is State.ENDED]
+    assert ends == [(State.REMOVING, Event.REMOVED)]
+    for state in State:
+        for after, actions in JOB[state].values():
+            if after is State.REMOVING and state is not State.REMOVING:
+                assert actions == (Action.REMOVE_MACHINE,)
+
+
+ERROR = HostError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("facts", "end", "message"),
+    [
+        (Facts(finished=Finished(0)), End.SUCCESS, "finished"),
+        (Facts(finished=Finished(0, "all done")), End.SUCCESS, "all done"),
+        (Facts(finished=Finished(0), machine_gone="off"), End.SUCCESS, "finished"),
+        (Facts(finished=Finished(0), errors=[ERROR]), End.BRIDGE_FAILED, "disk full"),
+        (Facts(finished=Finished(3), errors=[ERROR]), End.PROGRAM_FAILED, "the program ended with code 3"),
+        (Facts(finished=Finished(3, "no input")), End.PROGRAM_FAILED, "the program ended with code 3: no input"),
+        (Facts(finished=Finished(0), interrupted=True), End.INTERRUPTED, "interrupted"),
+        (Facts(guest_error="no task", machine_gone="off"), End.GUEST_FAILED, "the guest cannot run the task: no task"),
+        (
+            Facts(machine_gone="signal 9", lost="silent"),
+            End.GUEST_FAILED,
+            "ended before the program had finished: signal 9",
+        ),
+        (Facts(lost="the guest never came up"), End.GUEST_FAILED, "the guest never came up"),
+    ],
+)
+def test_the_fact_that_explains_the_others_is_told(facts: Facts, end: End, message: str) -> None:
+    outcome = decide(facts)
+    assert outcome.end is end and message in outcome.message
+
+
+def test_details_are_the_last_lines_and_harmless() -> None:
+    text = "\n".join(f"line {n}" for n in range(100)) + "\r\n\x1b[2Jcleared\n\n"
+    lines = last_lines(text).split("\n")
+    assert len(lines) == DETAIL_LINES
+    assert lines[-1] == "\N{REPLACEMENT CHARACTER}[2Jcleared" and lines[-2] == "line 99"
+
+
+def test_a_guest_is_lost_by_its_own_cpu_time_first() -> None:
+    patience = Patience(Limits(cpu_s=10, clock_s=100), cpu_s=5, now=1000)
+    assert patience.lost(cpu_s=15, now=1050) is None, "its machine may have got no processor for long"
+    assert patience.lost(cpu_s=15.5, now=1051) == "silent for 10 seconds of its machine's CPU time"
+    idle = patience.lost(cpu_s=5, now=1101)
+    assert idle == "silent for 101 seconds, in which its machine used 0 seconds of CPU time"
+
+
+def test_progress_is_what_was_said_last() -> None:
+    progress = Progress(cpu_seconds=7)
+    for message in (
+        FractionDone(0.5),
+        CreditReport(fpops=10, cpu_seconds=2),
+        CreditReport(intops=3),
+        Checkpoint(2),
+        Status(GuestState.RUNNING, 1),
+        FractionDone(0.4),
+    ):
+        progress = account(progress, message)
+    assert progress == Progress(0.4, 7, 2, 10, 3, 2)
