@@ -1,0 +1,123 @@
+"""What integration tests share: the built image, jobs as folders, and `vmbridge` as its user starts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ..conftest import REPOSITORY
+
+IMAGE = REPOSITORY / "build" / "image"
+VMBRIDGE = [sys.executable, "-c", "from bridge.cli import main; main()"]
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONPATH": str(REPOSITORY),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is an integration test."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The tiny image that `make image` built."""
+    if not (IMAGE / "image.json").exists():
+        pytest.fail("there is no build/image: run `make integration`, or `make image` first")
+    return IMAGE
+
+
+@dataclass
+class JobDirectory:
+    """A folder with a job file, and the ways to run it."""
+
+    path: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """Start `vmbridge run` and return at once."""
+        command = [*VMBRIDGE, "-v", "run", str(self.path), *options]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=self.path
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *options: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run `vmbridge run` to its end."""
+        process = self.start(*options)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def wait_for(self, name: str, timeout: float = 30) -> Path:
+        """Wait until the file `name` is there."""
+        return wait_until(lambda: (self.path / name).exists() and self.path / name, timeout)
+
+    def left(self) -> list[str]:
+        """The names in the folder that no test put there."""
+        return sorted(name for name in os.listdir(self.path) if name in ("shared", "machine") or name.startswith("."))
+
+    def machines(self) -> list[psutil.Process]:
+        """All processes on this host that were started for a machine of this job."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if (
+                words
+                and ("qemu-system" in words[0] or words[0].endswith("/agent"))
+                and str(self.path) in " ".join(words)
+            ):
+                found.append(process)
+        return found
+
+
+def wait_until(condition: Callable[[], Path | bool], timeout: float = 30) -> Path:
+    """Wait until `condition` holds and return what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found if isinstance(found, Path) else Path()
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, image: Path) -> Iterator[Callable[..., JobDirectory]]:
+    """Make job directories from a program (a shell script as text, or the path of a binary) and task elements."""
+    jobs: list[JobDirectory] = []
+
+    def make(
+        program: str | Path, elements: str = "", image_path: Path = image, directory: Path | None = None
+    ) -> JobDirectory:
+        path = directory or tmp_path / f"job{len(jobs)}"
+        path.mkdir(exist_ok=True)
+        if isinstance(program, Path):
+            shutil.copy(program, path / "worker")
+        else:
+            (path / "worker").write_text(f"#!/bin/sh\n{program}\n")
+        (path / "job.xml").write_text(
+            "<job_desc>\n  <task>\n    <virtualmachine>test</virtualmachine>\n"
+            f"    <image>{image_path}</image>\n    <application>worker</application>\n{elements}\n"
+            "  </task>\n</job_desc>\n"
+        )
+        jobs.append(JobDirectory(path))
+        return jobs[-1]
+
+    yield make
+    for job in jobs:
+        for process in job.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()

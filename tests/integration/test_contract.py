@@ -1,0 +1,172 @@
+"""One contract for every hypervisor: the verbs of `bridge.hypervisors.Hypervisor`, on real machines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from qemu.qmp import QMPClient
+
+from bridge.guest.folders import make_anew
+from bridge.guest.stage import stage_in
+from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, load
+from bridge.image import load_image
+from bridge.job import Job
+from guest_side import agent_path
+from protocol.codec import decode, encode
+from protocol.files import Door, write_atomic
+from protocol.layout import COMMAND, STATUS, Share
+from protocol.messages import Command, GuestState, HostState, Status
+
+WORKER = "#!/bin/sh\nwhile :; do n=$((n + 1)); echo $n > count; done\n"
+
+
+@asynccontextmanager
+async def machine(name: str, directory: Path, image_path: Path) -> AsyncIterator[tuple[Hypervisor, MachineSpec]]:
+    """A machine of the hypervisor `name` that is not started yet, with a program that works for ever."""
+    backend = load(name)
+    shared = directory / "shared"
+    share = Share.one_folder(shared) if backend.one_folder else Share.two_folders(shared)
+    (directory / "worker").write_text(WORKER)
+    (directory / "machine").mkdir()
+    image = load_image(image_path) if backend.needs_image else None
+    spec = MachineSpec("contract", directory / "machine", share, agent_path("x86_64"), image, 256, 1)
+    job = Job(directory / "job.xml", "contract", image_path, "worker")
+    stage_in(job, share, agent=spec.agent, static_only=False)
+    found = backend(spec)
+    try:
+        yield found, spec
+    finally:
+        await found.remove()
+
+
+def test_every_hypervisor(tmp_path: Path, image: Path) -> None:
+    assert set(HYPERVISORS) == {"qemu", "local", "plain"}, "the contract below runs over all of them"
+
+
+async def until(condition: Callable[[], bool], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+def status(spec: MachineSpec) -> Status | None:
+    """What the guest says of itself."""
+    with Door(spec.share.guest) as door:
+        data = door.read(STATUS, 65_536)
+    if data is None:
+        return None
+    message = decode(STATUS, data)
+    assert isinstance(message, Status)
+    return message
+
+
+def is_running(spec: MachineSpec) -> bool:
+    said = status(spec)
+    return said is not None and said.state is GuestState.RUNNING
+
+
+def run(name: str, directory: Path, image: Path, body: Callable[[Hypervisor, MachineSpec], Awaitable[None]]) -> None:
+    async def go() -> None:
+        async with machine(name, directory, image) as (found, spec):
+            await body(found, spec)
+
+    asyncio.run(asyncio.wait_for(go(), 90))
+
+
+@pytest.mark.parametrize("name", HYPERVISORS)
+def test_the_life_of_a_machine(name: str, tmp_path: Path, image: Path) -> None:
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        assert await found.probe()
+        assert found.examine().state is MachineState.ABSENT
+        await found.pause()
+        await found.resume()
+        await found.stop()
+        assert found.examine().state is MachineState.ABSENT, "nothing happens to what was not started"
+
+        await found.start()
+        await found.start()
+        assert found.examine().state is MachineState.RUNNING
+        for _ in range(2):
+            await found.pause()
+            assert found.examine().state is MachineState.PAUSED
+        for _ in range(2):
+            await found.resume()
+            assert found.examine().state is MachineState.RUNNING
+
+        ended = asyncio.create_task(found.wait())
+        for _ in range(2):
+            await found.stop()
+            assert found.examine().state is MachineState.GONE
+        assert await asyncio.wait_for(ended, 5)
+        for _ in range(2):
+            await found.remove()
+            assert found.examine().state is MachineState.ABSENT
+        assert os.listdir(spec.directory) == []
+
+    run(name, tmp_path, image, body)
+
+
+@pytest.mark.parametrize("name", ["qemu", "local"])
+def test_a_paused_machine_uses_no_processor_and_goes_on_where_it_was(name: str, tmp_path: Path, image: Path) -> None:
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        await found.start()
+        await until(lambda: is_running(spec))
+        before = found.examine().cpu_seconds
+        await until(lambda: found.examine().cpu_seconds > before + 0.3)
+        await found.pause()
+        paused_at = found.examine().cpu_seconds
+        await asyncio.sleep(0.6)
+        assert found.examine().cpu_seconds - paused_at < 0.1
+        await found.resume()
+        await until(lambda: found.examine().cpu_seconds > paused_at + 0.3)
+        assert found.examine().state is MachineState.RUNNING
+
+    run(name, tmp_path, image, body)
+
+
+@pytest.mark.parametrize("name", ["qemu", "local"])
+def test_a_machine_that_ends_by_itself_is_gone(name: str, tmp_path: Path, image: Path) -> None:
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        make_anew(spec.share)  # nothing to boot from, nothing to run
+        await found.start()
+        assert "ended" in await asyncio.wait_for(found.wait(), 60) or name == "qemu"
+        assert found.examine().state is MachineState.GONE
+
+    run(name, tmp_path, image, body)
+
+
+@pytest.mark.behaviour("B13")
+def test_the_guest_lets_go_of_the_share_when_a_checkpoint_comes(tmp_path: Path, image: Path) -> None:
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        qmp: QMPClient = found._qmp  # type: ignore[attr-defined]  # to ask QEMU itself whether the share is mounted
+
+        async def mounted() -> bool:
+            answer = await qmp.execute("query-migrate")
+            assert isinstance(answer, dict)
+            return "blocked-reasons" in answer
+
+        await found.start()
+        await until(lambda: is_running(spec))
+        assert await mounted()
+        write_atomic(spec.share.host / COMMAND, encode(Command(2, HostState.PREPARE)), durable=False)
+        deadline = time.monotonic() + 20
+        while await mounted():
+            assert time.monotonic() < deadline, "the guest never let go"
+        said = status(spec)
+        assert said is not None and said.ack == 2, "it said so before it let go"
+        await found.pause()
+        assert not await mounted(), "paused in time: a checkpoint could be taken"
+        write_atomic(spec.share.host / COMMAND, encode(Command(3, HostState.RUN, time.time())), durable=False)
+        heartbeat = said.heartbeat
+        await found.resume()
+        await until(lambda: (now := status(spec)) is not None and now.ack == 3 and now.heartbeat > heartbeat)
+        assert is_running(spec)
+
+    run("qemu", tmp_path, image, body)

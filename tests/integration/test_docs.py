@@ -1,0 +1,54 @@
+"""The pages for users, tried by doing literally what they say in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ..conftest import REPOSITORY
+from .conftest import ENVIRONMENT, VMBRIDGE
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> dict[str, str]:
+    """An environment with `vmbridge` in its PATH."""
+    program = tmp_path / "bin" / "vmbridge"
+    program.parent.mkdir()
+    quoted = " ".join(f"'{word}'" for word in VMBRIDGE)
+    program.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
+    program.chmod(0o755)
+    return {**ENVIRONMENT, "PATH": f"{program.parent}:{ENVIRONMENT['PATH']}"}
+
+
+def do_what_it_says(page: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run all `sh` blocks of a page, one after the other, in an empty folder."""
+    folder.mkdir()
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 3
+    script = "set -e\n" + "\n".join(blocks)
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_testers(tmp_path: Path, shell: dict[str, str]) -> None:
+    done = do_what_it_says("testers.md", tmp_path / "empty", shell)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "state run" in lines and "program worker" in lines
+    assert lines[-4:] == ["42", "answer.txt", "job.xml", "worker"]
+    assert "fraction_done is not taken: fraction_done is '150', not a number from 0 to 1 (R15)" in done.stderr
+    assert "operations:  1.5e+09 floating-point, 2e+06 integer" in done.stdout
+    assert done.stderr.count("is not taken") == 1
+
+
+def test_scientists(tmp_path: Path, shell: dict[str, str]) -> None:
+    done = do_what_it_says("scientists.md", tmp_path / "empty", shell)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3.1415926536"
+    assert (tmp_path / "empty" / "job" / "pi.txt").read_text() == "3.1415926536\n"
+    assert "on QEMU" in done.stderr

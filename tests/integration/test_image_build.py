@@ -1,0 +1,72 @@
+"""The tiny image from real packages: the same bytes twice, a sound work disk, a guest that reaches the mount hook."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bridge.image import Image, load_image
+from bridge.image.build import build_image
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("apt-get") is None, reason="the image is made of Debian packages"),
+]
+
+BOOT_TIMEOUT_S = 60
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return build_image(tmp_path_factory.mktemp("image"), progress=lambda _: None)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_two_builds_are_the_same_bytes(image: Image, tmp_path: Path) -> None:
+    again = tmp_path / "deep" / "again"
+    assert build_image(again, progress=lambda _: None) == load_image(again)
+    assert digests(again) == digests(image.kernel.parent)
+
+
+def test_the_manifest_holds_the_digests_of_the_files(image: Image) -> None:
+    folder = image.kernel.parent
+    promised = json.loads((folder / "image.json").read_text())["sha256"]
+    assert promised == {name: digest for name, digest in digests(folder).items() if name != "image.json"}
+
+
+def test_the_work_disk_is_sound_and_small(image: Image, tmp_path: Path) -> None:
+    assert image.work_disk is not None
+    assert image.work_disk.stat().st_size < 4 << 20
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", image.work_disk, raw], check=True)
+    assert raw.stat().st_size == 8 << 30
+    subprocess.run(["/sbin/e2fsck", "-fn", raw], check=True)
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU")
+@pytest.mark.parametrize("with_disk", [False, True])
+def test_a_machine_finds_its_share_and_its_work_folder(image: Image, tmp_path: Path, with_disk: bool) -> None:
+    """Boot with a shell script in the agent's place, which says what it sees."""
+    (tmp_path / "agent").write_text("#!/bin/sh\necho; grep ' /work ' /proc/mounts; echo over; poweroff -f\n")
+    words = ["qemu-system-x86_64", "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none", "-serial", "stdio"]
+    words += ["-machine", "q35", "-accel", "tcg", "-cpu", "Nehalem-v1", "-m", "256", "-bios", "qboot.rom"]
+    words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", image.cmdline]
+    words += ["-fsdev", f"local,id=host,path={tmp_path},security_model=mapped-xattr,readonly=on"]
+    words += ["-device", "virtio-9p-pci,fsdev=host,mount_tag=vmbridge_host"]
+    if with_disk:
+        words += ["-drive", f"file={image.work_disk},format=qcow2,if=virtio,snapshot=on"]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=BOOT_TIMEOUT_S
+    )
+    said = [line.strip() for line in done.stdout.splitlines()]
+    assert "over" in said, f"the console says: {done.stdout[-2000:]}{done.stderr}"
+    mounted = [line.split()[0:3] for line in said if " /work " in line]
+    assert mounted[-1] == (["/dev/vda", "/work", "ext4"] if with_disk else ["work", "/work", "tmpfs"])

@@ -1,0 +1,304 @@
+"""`vmbridge run` as its user sees it: real QEMU, a real guest, results, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from guest_side import include_dir
+from guest_side.build import build_library
+
+from ..conftest import REPOSITORY
+from .conftest import ENVIRONMENT, VMBRIDGE, JobDirectory, wait_until
+
+MakeJob = Callable[..., JobDirectory]
+
+BOTH = pytest.mark.parametrize("hypervisor", ["qemu", "local"])
+
+
+@BOTH
+def test_a_script_with_inputs_arguments_streams_and_outputs(make_job: MakeJob, hypervisor: str) -> None:
+    job = make_job(
+        'read -r line; echo "$line $1 $2 $COLOUR"; cat in.txt > out.txt; echo oops >&2; ls',
+        "<copy_file_to_VM>in.txt</copy_file_to_VM><stdin_filename>stdin.txt</stdin_filename>"
+        "<stdout_filename>stdout.txt</stdout_filename><stderr_filename>stderr.txt</stderr_filename>"
+        "<copy_file_from_VM>out.txt</copy_file_from_VM><command_line>'a b' c</command_line><setenv>COLOUR=blue</setenv>",
+    )
+    (job.path / "in.txt").write_bytes(bytes(range(256)) * 1000)
+    (job.path / "stdin.txt").write_text("hello\n")
+    done = job.run("--hypervisor", hypervisor)
+    assert done.returncode == 0, done.stderr
+    assert (job.path / "out.txt").read_bytes() == bytes(range(256)) * 1000
+    assert (job.path / "stdout.txt").read_text().splitlines()[0] == "hello a b c blue"
+    assert (job.path / "stderr.txt").read_text() == "oops\n"
+    assert f"result:      {job.path / 'out.txt'}" in done.stdout
+    assert job.left() == [] and job.machines() == []
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake BOINC library as a scientist builds it."""
+    folder = tmp_path_factory.mktemp("library")
+    build_library(folder)
+    return folder
+
+
+def compile_static(source: str, folder: Path, library: Path, *options: str) -> Path:
+    program = folder / "program"
+    (folder / "program.c").write_text(source)
+    command = ["cc", "-O2", *options, "-o", str(program), str(folder / "program.c")]
+    subprocess.run([*command, f"-I{include_dir()}", f"-L{library}", "-lboinc_api", "-lpthread"], check=True)
+    return program
+
+
+REPORTING = """
+#include <stdio.h>
+#include <time.h>
+#include "boinc_api.h"
+int main(void) {
+    struct timespec tenth = {0, 100000000};
+    int checkpoints = 0;
+    boinc_init();
+    for (int step = 0; step < 30; step++) {
+        boinc_fraction_done(step / 30.0);
+        boinc_ops_cumulative(1e6 * step, 1e3 * step);
+        if (boinc_time_to_checkpoint()) { checkpoints++; boinc_checkpoint_completed(); }
+        nanosleep(&tenth, 0);
+    }
+    FILE *out = fopen("out.txt", "w");
+    fprintf(out, "%d %d\\n", checkpoints, boinc_is_standalone());
+    fclose(out);
+    boinc_finish(0);
+}
+"""
+
+
+@BOTH
+def test_a_program_with_the_library_reports_all_it_has(
+    make_job: MakeJob, library: Path, tmp_path: Path, hypervisor: str
+) -> None:
+    program = compile_static(REPORTING, tmp_path, library, "-static")
+    elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
+    job = make_job(program, elements)
+    done = job.run("--hypervisor", hypervisor)
+    assert done.returncode == 0, done.stderr
+    checkpoints, standalone = (job.path / "out.txt").read_text().split()
+    assert int(checkpoints) >= 2 and standalone == "0"
+    assert f"checkpoints: {checkpoints}" in done.stdout
+    assert "operations:  2.9e+07 floating-point, 2.9e+04 integer" in done.stdout
+    tenths = [line for line in done.stderr.splitlines() if "% done" in line]
+    assert len(tenths) > 4, done.stderr
+
+
+def test_a_dynamic_program_is_refused_at_staging(make_job: MakeJob, library: Path, tmp_path: Path) -> None:
+    job = make_job(compile_static(REPORTING, tmp_path, library, f"-Wl,-rpath,{library}"))
+    done = job.run()
+    assert done.returncode == 1
+    assert "Programs for the tiny image are linked with -static." in done.stderr
+    assert "/lib64/ld-linux-x86-64.so.2" in done.stderr
+    assert job.left() == []
+
+
+def test_the_work_disk_is_the_machines_own_and_empty_each_time(make_job: MakeJob) -> None:
+    job = make_job('ls -A > before; df -m . > disk; echo x > left', "<copy_file_from_VM>before</copy_file_from_VM>"
+                   "<copy_file_from_VM>disk</copy_file_from_VM>")  # fmt: skip
+    for _ in range(2):
+        assert job.run().returncode == 0
+        assert "left" not in (job.path / "before").read_text().split()
+        assert int((job.path / "disk").read_text().split("\n")[1].split()[1]) > 1000, "more than memory holds"
+
+
+@BOTH
+def test_a_program_that_crashes(make_job: MakeJob, hypervisor: str) -> None:
+    job = make_job("echo about to crash >&2; kill -SEGV $$")
+    done = job.run("--hypervisor", hypervisor)
+    assert done.returncode == 1
+    assert "the program ended with code 139: killed by signal 11 (SIGSEGV)" in done.stderr
+    assert "about to crash" in done.stderr
+    assert job.left() == [] and job.machines() == []
+
+
+@BOTH
+def test_a_program_that_fails_with_a_code(make_job: MakeJob, hypervisor: str) -> None:
+    done = make_job("echo no such molecule >&2; exit 7").run("--hypervisor", hypervisor)
+    assert done.returncode == 1
+    assert "the program ended with code 7" in done.stderr and "no such molecule" in done.stderr
+
+
+@BOTH
+def test_an_output_that_is_missing(make_job: MakeJob, hypervisor: str) -> None:
+    elements = "<copy_file_from_VM>a</copy_file_from_VM><copy_file_from_VM>b</copy_file_from_VM>"
+    job = make_job("echo here > b", elements)
+    done = job.run("--hypervisor", hypervisor)
+    assert done.returncode == 1
+    assert "the output a is missing: the program did not write it" in done.stderr
+    assert (job.path / "b").read_text() == "here\n"
+
+
+@BOTH
+def test_an_output_that_is_a_link_to_the_hosts_secrets(make_job: MakeJob, hypervisor: str) -> None:
+    job = make_job("ln -s /etc/hostname a", "<copy_file_from_VM>a</copy_file_from_VM>")
+    done = job.run("--hypervisor", hypervisor)
+    assert done.returncode == 1 and not (job.path / "a").is_symlink()
+    assert not (job.path / "a").exists() or (job.path / "a").read_text() != Path("/etc/hostname").read_text()
+
+
+def test_a_guest_that_never_comes_up(make_job: MakeJob, image: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("vmlinux", "work.qcow2"):
+        (broken / name).symlink_to(image / name)
+    (broken / "initramfs.cpio").write_bytes(b"this is no initramfs")
+    (broken / "image.json").write_text((image / "image.json").read_text().replace("panic=-1", "panic=0"))
+    job = make_job("true", image_path=broken)
+    begun = time.monotonic()
+    done = job.run("--boot-timeout", "8")
+    assert done.returncode == 1 and time.monotonic() - begun < 40
+    assert "the guest never came up: silent for 8 seconds" in done.stderr
+    assert "Kernel panic" in done.stderr, "the console's last lines"
+    assert job.left() == [] and job.machines() == []
+
+
+def test_a_machine_that_dies_on_the_way(make_job: MakeJob) -> None:
+    job = make_job("echo 0.5 > $VMBRIDGE_SPOOL/fraction_done; sleep 60")
+    process = job.start()
+    job.wait_for("shared/guest/fraction_done")
+    [machine] = job.machines()
+    machine.kill()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the machine ended before the program had finished: QEMU was ended by signal 9" in err
+    assert job.left() == []
+
+
+@pytest.mark.parametrize("moment", ["staging", "machine", "shared/guest/status", "shared/guest/fraction_done"])
+def test_a_killed_bridge_leaves_no_machine_and_the_next_start_begins_anew(make_job: MakeJob, moment: str) -> None:
+    job = make_job("echo 0.5 > $VMBRIDGE_SPOOL/fraction_done; sleep ${NAP:-60}; echo ok > out",
+                   "<copy_file_from_VM>out</copy_file_from_VM>")  # fmt: skip
+    process = job.start()
+    if moment == "staging":
+        wait_until(lambda: ".vmbridge.lock" in job.left())
+    elif moment == "machine":
+        wait_until(lambda: bool(job.machines()))
+    else:
+        job.wait_for(moment)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not job.machines(), timeout=5)
+    assert job.left() != []
+    (job.path / "worker").write_text("#!/bin/sh\necho ok > out\n")
+    again = job.run()
+    assert again.returncode == 0, again.stderr
+    assert (job.path / "out").read_text() == "ok\n"
+    assert job.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_removes_everything(make_job: MakeJob, number: signal.Signals) -> None:
+    job = make_job("echo 0.5 > $VMBRIDGE_SPOOL/fraction_done; sleep 60")
+    process = job.start()
+    job.wait_for("shared/guest/fraction_done")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in err
+    assert job.left() == [] and job.machines() == []
+
+
+def test_two_bridges_in_one_directory(make_job: MakeJob) -> None:
+    job = make_job("sleep 60")
+    job.start()
+    job.wait_for("shared")
+    done = job.run()
+    assert done.returncode == 1
+    assert f"another bridge is at work in {job.path}" in done.stderr
+
+
+def test_a_missing_image(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("true", image_path=tmp_path / "absent")
+    done = job.run()
+    assert done.returncode == 1
+    assert "absent" in done.stderr and "vmbridge image build" in done.stderr
+    assert job.left() == []
+
+
+def test_qemu_is_missing(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("true")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = subprocess.run(
+        [*VMBRIDGE, "run", job.path], env={**ENVIRONMENT, "PATH": str(empty)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert (
+        "no hypervisor is installed. Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)" in done.stderr
+    )
+
+
+def test_a_missing_program_and_a_missing_input(make_job: MakeJob) -> None:
+    job = make_job("true", "<copy_file_to_VM>in</copy_file_to_VM>")
+    done = job.run()
+    assert f"{job.path / 'job.xml'}: <copy_file_to_VM>: {job.path / 'in'} does not exist" in done.stderr
+    (job.path / "worker").unlink()
+    assert f"<application>: {job.path / 'worker'} does not exist" in job.run().stderr
+    assert job.left() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of three megabytes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine does not let root mount a file system")
+    return folder
+
+
+@BOTH
+def test_a_full_share(make_job: MakeJob, small_disk: Path, hypervisor: str) -> None:
+    try:
+        job = make_job(
+            "head -c 6000000 /dev/zero > big",
+            "<copy_file_from_VM>big</copy_file_from_VM>",
+            directory=small_disk / "job",
+        )
+        if hypervisor == "local":  # its working directory would be on the small disk too
+            (job.path / "worker").write_text(
+                "#!/bin/sh\nhead -c 900000 /dev/zero > big\nhead -c 1500000 /dev/zero > pad\n"
+            )
+        done = job.run("--hypervisor", hypervisor)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert job.left() == [] and job.machines() == []
+    finally:
+        subprocess.run(["umount", small_disk], check=False)
+
+
+def test_the_wheel_brings_the_guest_along(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, REPOSITORY],
+        check=True,
+        capture_output=True,
+    )
+    site = tmp_path / "site"
+    [wheel] = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    code = "import guest_side; print(guest_side.agent_path('x86_64')); print(guest_side.agent_path('aarch64'))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=site, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True
+    )
+    assert found.stdout.splitlines() == [
+        str(site / f"guest_side/prebuilt/{arch}/agent") for arch in ("x86_64", "aarch64")
+    ]
+    for name in ("guest_side/libboinc/boinc_api.c", "guest_side/mount_hook", "guest_side/wire/wire.h",
+                 "guest_side/examples/lennard_jones/job.xml", "protocol/verify_share.sh"):  # fmt: skip
+        assert (site / name).is_file(), name
