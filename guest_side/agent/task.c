@@ -23,29 +23,34 @@ static void append(struct list *list, char *item)
 }
 
 /* argv[0] has its place before any `arg`, wherever `program` stands in the file. */
+static void take_text(struct task *task, const char *key, char *text)
+{
+    if (strcmp(key, "program") == 0)
+        task->argv.items[0] = text;
+    else if (strcmp(key, "arg") == 0)
+        append(&task->argv, text);
+    else if (strcmp(key, "env") == 0)
+        append(&task->env, text);
+    else if (strcmp(key, "input") == 0)
+        append(&task->inputs, text);
+    else if (strcmp(key, "output") == 0)
+        append(&task->outputs, text);
+    else if (strcmp(key, "stdin") == 0)
+        task->stdin_name = text;
+    else if (strcmp(key, "stdout") == 0)
+        task->stdout_name = text;
+    else
+        task->stderr_name = text;
+}
+
 static void take(void *user, const struct wire_value *value)
 {
     struct task *task = user;
-    char *text = must(strndup(value->text, value->len));
 
-    if (strcmp(value->key, "program") == 0)
-        task->argv.items[0] = text;
-    else if (strcmp(value->key, "arg") == 0)
-        append(&task->argv, text);
-    else if (strcmp(value->key, "env") == 0)
-        append(&task->env, text);
-    else if (strcmp(value->key, "input") == 0)
-        append(&task->inputs, text);
-    else if (strcmp(value->key, "output") == 0)
-        append(&task->outputs, text);
-    else if (strcmp(value->key, "stdin") == 0)
-        task->stdin_name = text;
-    else if (strcmp(value->key, "stdout") == 0)
-        task->stdout_name = text;
-    else if (strcmp(value->key, "stderr") == 0)
-        task->stderr_name = text;
-    else if (strcmp(value->key, "checkpoint_period") == 0)
+    if (value->type == WIRE_NUMBER)
         task->checkpoint_period = value->number;
+    else if (value->type != WIRE_VERSION)
+        take_text(task, value->key, must(strndup(value->text, value->len)));
 }
 
 enum wire_status task_decode(struct task *task, const char *bytes, size_t len, int *rule)

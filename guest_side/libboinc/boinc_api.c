@@ -50,7 +50,8 @@ static pthread_cond_t wake_up;
 static bool initialized;
 static bool thread_runs;
 static bool woken;
-static const char *spool; /* NULL: report nothing */
+static const char *spool; /* NULL: standalone */
+static bool reporting;
 static int64_t period;
 static int64_t due_at = NEVER;
 static int64_t checkpoints;
@@ -97,7 +98,7 @@ static void publish(const char *name, const struct wire_writer *report)
 {
     int dirfd;
 
-    if (spool == NULL)
+    if (!reporting)
         return;
     dirfd = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
@@ -227,7 +228,7 @@ static void await_change(void)
 {
     woken = false;
     atomic_store(&idle, true);
-    if (!sleep_until(soon(), true) && !tell_changes())
+    if (!tell_changes() && !sleep_until(soon(), true) && !tell_changes())
         sleep_until(NEVER, true);
     atomic_store(&idle, false);
 }
@@ -299,7 +300,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
-    spool = NULL;
+    reporting = false;
     thread_runs = false;
     atomic_store(&idle, false);
     atomic_store(&checkpoint_due, false);
@@ -320,6 +321,7 @@ static int initialize(void)
 {
     initialized = true;
     spool = find_spool();
+    reporting = spool != NULL;
     period = parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
     due_at = nanoseconds(CLOCK_MONOTONIC) + period;
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -344,7 +346,7 @@ static void tell_end(int status)
         publish_fraction(atomic_load(&fraction));
     publish_creditreport(atomic_load(&fpops), atomic_load(&intops));
     publish_finished(status);
-    spool = NULL;
+    reporting = false;
 }
 
 PUBLIC int boinc_finish(int status)
