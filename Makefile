@@ -50,7 +50,7 @@ $(IMAGE)/image.json: guest_side/mount_hook $(wildcard bridge/image/*.py) | setup
 demo: guest  ## run an example science program in a virtual machine
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
 	@cp $(EXAMPLE)/job.xml $(EXAMPLE)/lj.in $(DEMO)/
-	@cc -O2 -static -o $(DEMO)/lj $(EXAMPLE)/lj.c -I$(GUEST)/include -L$(GUEST)/x86_64 -lboinc_api -lpthread -lm
+	@cc -O2 -std=c11 -static -o $(DEMO)/lj $(EXAMPLE)/lj.c -I$(GUEST)/include -L$(GUEST)/x86_64 -lboinc_api -lpthread -lm
 	@if $(call have,$(QEMU_COMMANDS)) || { [ "$$(id -u)" = 0 ] && $(call install,$(QEMU_PACKAGES)); }; then \
 		$(MAKE) --no-print-directory image && ln -sfn ../image $(DEMO)/image && $(BIN)/vmbridge run $(DEMO); \
 	else \

@@ -59,7 +59,7 @@ def put(source: Path, target: Path, mode: int, *, may_link: bool) -> None:
     with host_trouble(f"stage {source}"):
         if may_link:
             try:
-                os.link(source, target, follow_symlinks=True)
+                os.link(source.resolve(), target)  # link(2) itself would link the link
                 return
             except OSError:
                 pass  # another file system, a foreign owner, no hard links: a copy does as well

@@ -35,7 +35,7 @@ _MODULE_FOLDERS = (
 """The folders of Debian's package that hold them and all that they depend on."""
 
 CMDLINE = " ".join([
-    "quiet loglevel=0 console=ttyS0 reboot=t panic=-1",
+    "quiet loglevel=1 console=ttyS0 reboot=t panic=-1",
     "tsc=reliable no_timer_check 8250.nr_uarts=1 i8042.noaux i8042.nokbd",
     "random.trust_cpu=on audit=0 cryptomgr.notests rcupdate.rcu_expedited=1 mitigations=off nokaslr",
     # Three steps that cost 0.3 s, 0.3 s and 0.15 s under TCG: taking the lock prefixes out of a one-processor kernel,

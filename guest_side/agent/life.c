@@ -50,18 +50,14 @@ static void start_copier(struct agent *agent, pid_t pid, enum phase phase)
 static void task_look(struct agent *agent, int64_t now)
 {
     static struct watch watch;
-    struct status *status = &agent->status;
     int rule = 0;
 
     if (!watch_look(&watch, agent->options.host, "task", now, false))
         return;
     if (task_decode(&agent->task, watch.bytes, watch.whole, &rule) == WIRE_OK) {
-        status->message[0] = '\0';
         start_copier(agent, copy_fetch(agent), FETCHING);
     } else if (!command_other_version(agent, &watch, rule)) {
-        snprintf(status->message, sizeof status->message, "task breaks R%d", rule);
-        say("%s", status->message);
-        status->changed = true;
+        life_fail(agent, "task breaks R%d", rule);
     }
 }
 

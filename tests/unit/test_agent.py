@@ -381,15 +381,12 @@ def test_at_most_two_publications_a_second(guest: Guest) -> None:
         assert all(later - earlier > 0.4 for earlier, later in itertools.pairwise(times))
 
 
-def test_a_bad_task_is_named_and_may_be_mended(guest: Guest) -> None:
+def test_a_bad_task_is_an_error_because_nobody_will_mend_it(guest: Guest) -> None:
     guest.put("task", "protocol 1\narg 1\n")
     guest.put("command", RUN)
     guest.start()
-    guest.await_status(state="booting", message="task breaks R9")
-    guest.program("exit 3")
-    assert guest.wait() == 0
-    assert guest.read("finished") == "code 3\n"
-    assert "message" not in guest.keys("status")
+    assert guest.wait() == 1
+    guest.await_status(state="error", message="task breaks R9")
 
 
 def test_a_full_share(binary: Path, tmp_path: Path) -> None:

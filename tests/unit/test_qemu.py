@@ -101,7 +101,9 @@ def fake_qemu(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> 
 
 def test_qemu_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotInstalled, match=r"qemu-system-x86_64 is not in PATH\. Install QEMU \(Debian: apt-get install"):
+    with pytest.raises(
+        NotInstalled, match=r"qemu-system-x86_64 is not in PATH\. Install QEMU \(Debian: apt-get install"
+    ):
         asyncio.run(probe.probe("x86_64", Path("vmlinux")))
 
 

@@ -1,0 +1,131 @@
+"""What is put into the share before a machine starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import HostError, ImageError, JobFileError
+from bridge.guest.copy import copy_content
+from bridge.guest.stage import stage_in
+from bridge.job import Job
+from protocol import layout
+from protocol.codec import decode
+from protocol.layout import Share
+from protocol.messages import Command, HostState, Task
+
+DYNAMIC = Path("/bin/sh")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    directory = tmp_path / "job"
+    directory.mkdir()
+    (directory / "worker").write_text("#!/bin/sh\n")
+    (directory / "in.txt").write_bytes(os.urandom(100_000))
+    return Job(directory / "job.xml", "vm", Path("image"), "worker", inputs=("in.txt",), outputs=("out.txt",))
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    path = tmp_path / "agent"
+    path.write_text("the agent")
+    return path
+
+
+@pytest.mark.behaviour("B1")
+def test_two_folders(job: Job, agent: Path) -> None:
+    share = Share.two_folders(job.directory / "shared")
+    stage_in(job, share, agent=agent, static_only=True)
+    assert set(os.listdir(share.host)) == {layout.COMMAND, layout.TASK, layout.IN, layout.AGENT}
+    assert os.listdir(share.guest) == []
+    assert (share.host / "in" / "in.txt").samefile(job.directory / "in.txt"), "a link, not a copy"
+    assert os.access(share.host / layout.AGENT, os.X_OK)
+    task = decode("task", (share.host / layout.TASK).read_bytes())
+    assert task == Task("worker", input=("in.txt",), output=("out.txt",), checkpoint_period=300.0)
+    command = decode("command", (share.host / layout.COMMAND).read_bytes())
+    assert isinstance(command, Command) and (command.seq, command.state) == (1, HostState.RUN)
+
+
+@pytest.mark.behaviour("B17")
+def test_one_folder_gets_copies_because_the_guest_can_write_there(job: Job) -> None:
+    share = Share.one_folder(job.directory / "shared")
+    stage_in(job, share, agent=None, static_only=False)
+    staged = share.host / "in" / "in.txt"
+    assert not staged.samefile(job.directory / "in.txt")
+    assert staged.read_bytes() == (job.directory / "in.txt").read_bytes()
+    assert os.access(share.host / "in" / "worker", os.X_OK)
+    assert layout.AGENT not in os.listdir(share.host)
+
+
+@pytest.mark.behaviour("B10")
+def test_nothing_from_before_is_left(job: Job, agent: Path) -> None:
+    share = Share.two_folders(job.directory / "shared")
+    stage_in(job, share, agent=agent, static_only=False)
+    (share.guest / "finished").write_text("code 0\n")
+    (share.host / "in" / "old").write_text("old")
+    stage_in(job, share, agent=agent, static_only=False)
+    assert os.listdir(share.guest) == [] and "old" not in os.listdir(share.host / "in")
+
+
+def test_no_two_names_of_the_protocol_are_the_same() -> None:
+    host = {*layout.HOST_FILES, layout.IN, layout.AGENT, layout.TRICKLE_DOWN, layout.UPLOADED}
+    guest = {*layout.GUEST_FILES, layout.OUT, layout.STDERR, layout.TRICKLE_UP, layout.UPLOAD}
+    assert not host & guest, "both folders may be one"
+
+
+def test_a_program_that_is_dynamic(job: Job, agent: Path) -> None:
+    (job.directory / "worker").unlink()
+    (job.directory / "worker").symlink_to(DYNAMIC)
+    share = Share.two_folders(job.directory / "shared")
+    stage_in(job, share, agent=agent, static_only=False)
+    with pytest.raises(ImageError, match=r"needs /lib.*Programs for the tiny image are linked with -static\."):
+        stage_in(job, share, agent=agent, static_only=True)
+
+
+@pytest.mark.parametrize("name", ["worker", "in.txt"])
+def test_a_file_that_is_not_there(job: Job, agent: Path, name: str) -> None:
+    (job.directory / name).unlink()
+    with pytest.raises(JobFileError, match=f"{name} does not exist. Put it into the job directory"):
+        stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
+    (job.directory / name).mkdir()
+    with pytest.raises(JobFileError, match=f"{name} is no file"):
+        stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
+    assert not (job.directory / "shared").exists(), "nothing was begun"
+
+
+def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: Job, agent: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("content")
+    (job.directory / "in.txt").unlink()
+    (job.directory / "in.txt").symlink_to(tmp_path / "real")
+    share = Share.two_folders(job.directory / "shared")
+    stage_in(job, share, agent=agent, static_only=False)
+    assert not (share.host / "in" / "in.txt").is_symlink()
+    assert (share.host / "in" / "in.txt").read_text() == "content"
+
+
+def test_a_folder_that_cannot_be_made(job: Job, agent: Path) -> None:
+    (job.directory / "file").write_text("x")
+    with pytest.raises(HostError, match=r"cannot make the shared folder: Not a directory"):
+        stage_in(job, Share.two_folders(job.directory / "file" / "shared"), agent=agent, static_only=False)
+
+
+def test_copies_are_whole_whatever_the_file_systems(tmp_path: Path) -> None:
+    data = os.urandom(3_000_001)
+    (tmp_path / "a").write_bytes(data)
+    for folder in (tmp_path, Path("/dev/shm")):
+        target = folder / f"vmbridge-test-{os.getpid()}"
+        try:
+            with (tmp_path / "a").open("rb") as source, target.open("xb") as file:
+                assert copy_content(source.fileno(), file.fileno()) == len(data)
+            assert target.read_bytes() == data
+        finally:
+            target.unlink()
+
+
+def test_what_the_kernel_makes_up_is_copied_too(tmp_path: Path) -> None:
+    with Path("/proc/version").open("rb") as source, (tmp_path / "b").open("xb") as file:
+        copy_content(source.fileno(), file.fileno())
+    assert (tmp_path / "b").read_bytes() == Path("/proc/version").read_bytes(), "such files claim to be empty"
