@@ -1,4 +1,4 @@
-"""Packaging. What a wheel carries beside the Python code: the guest's sources, and its agents as `make guest` built them."""
+"""Packaging: a wheel carries the guest's sources, and its agents as `make guest` built them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Session:
         self._files: dict[str, _File] = {}
 
     def observe(self, kind: str, content: bytes | None, now: float) -> Said | Garbled | None:
-        """Note that the file `kind` has this content now (None: it is absent); return what is new in it, if anything."""
+        """Note that the file `kind` has this content now, None if it is absent; return what is new in it."""
         file = self._files.setdefault(kind, _File())
         if content != file.content:
             file.content, file.since, file.judged = content, now, content is None

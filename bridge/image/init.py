@@ -1,8 +1,8 @@
 """What the tiny image does between the kernel and the mount hook: its /init, a shell script, and the table it mounts.
 
-A busybox of Debian finds its applets without links, once /proc is there, and starts most of them without an exec.
-Each process costs some 10 ms under TCG, so everything is mounted by one. If a step fails, the shell ends, with it the
-machine, and what it said last is on the console.
+A busybox of Debian finds its applets without links, once /proc is there. Each process costs some 10 ms under TCG, so
+everything is mounted by one. If a step fails, the shell ends, with it the machine, and what it said last is on the
+console.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ SIZE = "8G"
 LABEL = "vmbridge-work"
 
 # Without a journal: a restored machine's disk goes back in time together with its memory, and a machine that lost its
-# memory starts on a new disk. Without checksums: they cost time under TCG.
+# memory starts on a new disk. Without checksums: nothing here outlives its task.
 _FEATURES = "none,extent,filetype,flex_bg,sparse_super,large_file,huge_file,dir_index,dir_nlink,ext_attr,extra_isize"
 _UUID = "76d6b0a2-6272-4964-8765-776f726b0001"
 _BYTES_PER_INODE = "65536"

@@ -30,12 +30,29 @@
 
 #define AGENT_NAME "vmbridge-agent 0.1"
 #define LOOK_EVERY 200 /* milliseconds, as all times here: B8 */
-#define PUBLISH_EVERY 500 /* B6 */
 #define BEAT_EVERY 9000 /* B12, with a second to spare */
 #define GRACE 1000 /* B3 */
 #define AWAY_AT_LEAST 300 /* B13, prepare */
 #define KILL_AFTER 5000 /* B13, stop */
 #define MESSAGE_SIZE (WIRE_TEXT_MAX + 1)
+
+/* B6, twice a second: a file may be published when the last but one publication is a second ago. */
+struct pace {
+    int64_t last, before; /* 0: there was none */
+};
+
+#define PACE 1000
+
+static inline bool pace_allows(const struct pace *pace, int64_t now)
+{
+    return pace->before == 0 || now - pace->before >= PACE;
+}
+
+static inline void pace_note(struct pace *pace, int64_t now)
+{
+    pace->before = pace->last;
+    pace->last = now;
+}
 
 /* ------------------------------------------------------------- watch.c -- */
 
@@ -123,7 +140,8 @@ struct program {
 struct status {
     bool changed;
     bool failed; /* the last attempt to write it */
-    int64_t next, beat; /* not before, at the latest */
+    struct pace pace;
+    int64_t beat; /* at the latest */
     int64_t heartbeat, ack, refused;
     int64_t ack_before; /* the acknowledgement that a refusal goes back to */
     char message[MESSAGE_SIZE];

@@ -28,7 +28,7 @@ struct report {
     double values[VALUES];
     bool changed;
     bool failed;
-    int64_t next; /* not to be published before */
+    struct pace pace;
 };
 
 static const enum wire_kind kinds[REPORTS] = {
@@ -43,7 +43,7 @@ static void delete(const char *folder, enum wire_kind kind)
     unlink(path);
 }
 
-/* `next` stays: a program that starts again may not publish faster for it. */
+/* Its pace stays: a program that starts again may not publish faster for it. */
 static void begin(struct report *report, enum wire_kind kind, const struct options *options)
 {
     report->kind = kind;
@@ -152,7 +152,7 @@ static void publish(struct report *report, const struct options *options, int64_
     if (error != 0 && !report->failed)
         say("cannot write %s: %s", name, strerror(-error));
     report->failed = report->changed = error != 0;
-    report->next = now + PUBLISH_EVERY;
+    pace_note(&report->pace, now);
 }
 
 bool mirror_publish(const struct options *options, int64_t now, double cpu_seconds)
@@ -162,7 +162,7 @@ bool mirror_publish(const struct options *options, int64_t now, double cpu_secon
 
     for (i = 0; i < REPORTS; i++) {
         struct report *report = &reports[i];
-        if (report->changed && now >= report->next) {
+        if (report->changed && pace_allows(&report->pace, now)) {
             if (report->kind == WIRE_CREDITREPORT)
                 add_cpu(report, cpu_seconds);
             publish(report, options, now);

@@ -51,7 +51,7 @@ static void publish(struct agent *agent, int64_t now)
     if (error != 0 && !status->failed)
         say("cannot write status: %s", strerror(-error));
     status->failed = status->changed = error != 0;
-    status->next = now + PUBLISH_EVERY;
+    pace_note(&status->pace, now);
     status->beat = now + BEAT_EVERY;
 }
 
@@ -61,6 +61,6 @@ void status_publish(struct agent *agent, int64_t now)
 
     if (now >= status->beat && agent->phase == RUNNING)
         mirror_credit();
-    if (now >= status->beat || (status->changed && now >= status->next))
+    if (now >= status->beat || (status->changed && pace_allows(&status->pace, now)))
         publish(agent, now);
 }

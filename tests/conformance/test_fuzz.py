@@ -9,9 +9,8 @@ from protocol import codec
 from protocol.errors import LocalProtocolError, ProtocolError
 from protocol.messages import KINDS
 
-from .test_vectors import VECTORS, CAdapter, c_adapter, python_adapter, vectors
-
-__all__ = ["c_adapter"]
+from .conftest import CAdapter
+from .test_vectors import VECTORS, python_adapter, vectors
 
 SEEDS = [(VECTORS / folder / name).read_bytes() for folder in ("valid", "invalid") for name in vectors(folder)]
 SMALL_SEEDS = [seed for seed in SEEDS if len(seed) < 500]
@@ -45,7 +44,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 anything = st.one_of(structured, mutated(), st.binary(max_size=200))
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from([*KINDS, "filename"]), data=anything)
 def test_python_and_c_agree_on_any_bytes(c_adapter: CAdapter, kind: str, data: bytes) -> None:
     said = python_adapter(kind, data)
@@ -53,7 +52,7 @@ def test_python_and_c_agree_on_any_bytes(c_adapter: CAdapter, kind: str, data: b
     assert c_adapter(kind, data) == said
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(kind=st.sampled_from(sorted(KINDS)), data=anything)
 def test_what_was_read_is_written_so_that_it_reads_the_same(kind: str, data: bytes) -> None:
     try:

@@ -29,7 +29,8 @@ def test_a_script_with_inputs_arguments_streams_and_outputs(make_job: MakeJob, h
         'read -r line; echo "$line $1 $2 $COLOUR"; cat in.txt > out.txt; echo oops >&2; ls',
         "<copy_file_to_VM>in.txt</copy_file_to_VM><stdin_filename>stdin.txt</stdin_filename>"
         "<stdout_filename>stdout.txt</stdout_filename><stderr_filename>stderr.txt</stderr_filename>"
-        "<copy_file_from_VM>out.txt</copy_file_from_VM><command_line>'a b' c</command_line><setenv>COLOUR=blue</setenv>",
+        "<copy_file_from_VM>out.txt</copy_file_from_VM><command_line>'a b' c</command_line>"
+        "<setenv>COLOUR=blue</setenv>",
     )
     (job.path / "in.txt").write_bytes(bytes(range(256)) * 1000)
     (job.path / "stdin.txt").write_text("hello\n")

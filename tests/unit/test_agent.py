@@ -7,7 +7,6 @@ run all at once (``ended``), because a run is mostly waiting.
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -377,8 +376,9 @@ def test_at_most_two_publications_a_second(guest: Guest) -> None:
                 times.append(time.monotonic())
         time.sleep(0.005)
     assert last["fraction_done"] == "0.449\n"
+    assert len(seen["fraction_done"]) > 3
     for times in seen.values():
-        assert all(later - earlier > 0.4 for earlier, later in itertools.pairwise(times))
+        assert all(third - first > 0.9 for first, third in zip(times, times[2:], strict=False))
 
 
 def test_a_bad_task_is_an_error_because_nobody_will_mend_it(guest: Guest) -> None:
