@@ -48,7 +48,8 @@ CMDLINE = " ".join([
 def build_image(out: Path, *, progress: Progress) -> Image:
     """Build the image into the folder `out`, over an older one if there is one, and return it.
 
-    `progress` is told in a few words what is being done. After a failure an older image is whole.
+    `progress` is told in a few words what is being done. After a failure the older image is whole; a crash while the
+    files are replaced leaves a folder without its manifest, which is no image.
 
     :raise ImageError: a package is missing or not as expected; the message says what to do.
     :raise NotInstalled: a program is missing.
@@ -62,6 +63,7 @@ def build_image(out: Path, *, progress: Progress) -> Image:
         with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as folder:
             _write(Path(folder), *files, progress)
             _write_manifest(Path(folder), [busybox, linux])
+            (out / MANIFEST).unlink(missing_ok=True)  # from here until it is back there is no image, never a mixed one
             for name in (KERNEL, INITRAMFS, WORK_DISK, MANIFEST):
                 Path(folder, name).replace(out / name)
     return load_image(out)
