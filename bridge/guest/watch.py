@@ -39,6 +39,7 @@ class Watch:
         self._folder = share.guest
         self._session = Session()
         self._timer: asyncio.TimerHandle | None = None
+        self._hinted: set[str] = set()
         self._observer = Observer()
         self._observer.daemon = True
         self.door = Door(share.guest)
@@ -71,11 +72,16 @@ class Watch:
             self._read(kind)
 
     def _hint(self, name: str) -> None:
-        """In watchdog's thread: something happened to the file `name`."""
-        if name in _KNOWN:
+        """In watchdog's thread: something happened to the file `name`.
+
+        However many hints a guest causes, each file waits for at most one read.
+        """
+        if name in _KNOWN and name not in self._hinted:
+            self._hinted.add(name)
             self._loop.call_soon_threadsafe(self._read_hinted, name)
 
     def _read_hinted(self, kind: str) -> None:
+        self._hinted.discard(kind)  # before the read: what is written from now on is worth another
         if self._timer is not None:  # still watching
             self._read(kind)
 

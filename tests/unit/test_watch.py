@@ -1,0 +1,124 @@
+"""Watching a guest's folder: real notices, real files, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.guest import watch as module
+from bridge.guest.watch import Watch
+from protocol.files import write_atomic
+from protocol.layout import Share
+from protocol.messages import FractionDone
+from protocol.session import Garbled, Said
+
+News = list[Said | Garbled]
+
+
+def watching(folder: Path, act: Callable[[Watch, News], object], *, wait: Callable[[News], bool] = bool) -> News:
+    """Watch `folder`, do `act`, and return what was heard once `wait` is satisfied."""
+
+    async def go() -> News:
+        heard: News = []
+        watch = Watch(Share.one_folder(folder), heard.append)
+        watch.start()
+        try:
+            act(watch, heard)
+            deadline = time.monotonic() + 10
+            while not wait(heard):
+                assert time.monotonic() < deadline, f"not heard in time; heard: {heard}"
+                await asyncio.sleep(0.005)
+        finally:
+            watch.stop()
+            watch.stop()
+        return heard
+
+    return asyncio.run(go())
+
+
+def half(folder: Path) -> None:
+    write_atomic(folder / "fraction_done", b"0.5\n", durable=False)
+
+
+HALF = [Said("fraction_done", FractionDone(0.5))]
+
+
+def test_a_rename_is_noticed_without_waiting_for_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REREAD_EVERY_S", 3600)
+    assert watching(tmp_path, lambda watch, heard: half(tmp_path)) == HALF
+
+
+def test_an_echo_in_place_is_noticed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REREAD_EVERY_S", 3600)
+    assert watching(tmp_path, lambda watch, heard: (tmp_path / "fraction_done").write_text("0.5\n")) == HALF
+
+
+def test_a_file_moved_in_from_elsewhere_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REREAD_EVERY_S", 3600)
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    half(tmp_path)
+    assert watching(guest, lambda watch, heard: (tmp_path / "fraction_done").rename(guest / "fraction_done")) == HALF
+
+
+@pytest.mark.behaviour("B8")
+def test_without_any_notice_the_next_look_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REREAD_EVERY_S", 0.05)
+    monkeypatch.setattr(module, "_HINTS", [])
+
+    def lose_all_notices(watch: Watch, heard: News) -> None:
+        watch._observer.unschedule_all()
+        half(tmp_path)
+
+    assert watching(tmp_path, lose_all_notices) == HALF
+
+
+def test_where_notices_are_not_to_be_had_it_says_so_and_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NoMoreWatches:
+        daemon = False
+
+        def schedule(self, *args: object, **options: object) -> None:
+            raise OSError(28, "inotify watch limit reached")
+
+        def is_alive(self) -> bool:
+            return False
+
+    monkeypatch.setattr(module, "Observer", NoMoreWatches)
+    monkeypatch.setattr(module, "REREAD_EVERY_S", 0.05)
+    assert watching(tmp_path, lambda watch, heard: half(tmp_path)) == HALF
+    assert "inotify watch limit reached" in caplog.text
+
+
+@pytest.mark.behaviour("B4")
+def test_other_names_are_never_opened(tmp_path: Path) -> None:
+    def act(watch: Watch, heard: News) -> None:
+        for name in (".status.tmp", "results", "status.bak", "command", "näme", os.fsdecode(b"\xff")):
+            (tmp_path / name).write_text("protocol 1\nstate ready\nheartbeat 0\n")
+        os.mkfifo(tmp_path / "pipe")
+        half(tmp_path)
+
+    assert watching(tmp_path, act) == HALF
+
+
+def test_a_thousand_notices_are_few_reads_and_the_last_value_is_heard(tmp_path: Path) -> None:
+    def act(watch: Watch, heard: News) -> None:
+        for number in range(1000):
+            write_atomic(tmp_path / "fraction_done", f"0.{number:03}\n".encode(), durable=False)
+
+    last = Said("fraction_done", FractionDone(0.999))
+    heard = watching(tmp_path, act, wait=lambda heard: last in heard)
+    assert heard[-1] == last and len(heard) < 10, "a read for every notice would let a guest keep the host busy"
+
+
+def test_nothing_is_heard_after_the_end(tmp_path: Path) -> None:
+    heard = watching(tmp_path, lambda watch, heard: None, wait=lambda heard: True)
+    half(tmp_path)
+    time.sleep(0.05)
+    assert heard == []
