@@ -1,0 +1,115 @@
+"""What the bridge costs its host while nothing happens."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from protocol.layout import STATUS, Share
+
+from .figures import Figure
+from .scratch import IMAGE, REPOSITORY, scratch
+
+WINDOW_S = 10.0
+WINDOWS = 3
+SETTLE_S = 5.0
+WITHIN_S = 60.0
+
+_VMBRIDGE = (sys.executable, "-c", "from bridge.cli import main; main()")
+_PROGRAM = "#!/bin/sh\nexec sleep 1000\n"
+_JOB = """\
+<job_desc><task>
+  <virtualmachine>bench</virtualmachine><image>{image}</image><application>worker</application>
+</task></job_desc>
+"""
+
+
+def measure() -> list[Figure]:
+    """`vmbridge run` in steady state, without a terminal or a client, while `sleep` runs in a guest in QEMU.
+
+    From five seconds after the guest has said `running`, three windows of ten seconds. CPU time by the processes'
+    clocks in nanoseconds, scaled to a minute; wake-ups as the context switches, voluntary and not, of all the bridge's
+    threads; PSS at the end of each window. QEMU's own CPU time, which is mostly the guest's, stands beside it.
+    """
+    with scratch() as folder, _bridge(folder) as bridge:
+        machine = _machine(bridge)
+        time.sleep(SETTLE_S)
+        windows = [_window(bridge.pid, machine.pid) for _ in range(WINDOWS)]
+    return [
+        Figure("bridge, CPU", "s/min", [window.bridge_cpu for window in windows]),
+        Figure("bridge, wake-ups", "1/s", [window.wake_ups for window in windows]),
+        Figure("bridge, memory (PSS)", "MB", [window.pss for window in windows]),
+        Figure("QEMU and guest, CPU", "s/min", [window.qemu_cpu for window in windows]),
+    ]
+
+
+@contextmanager
+def _bridge(folder: Path) -> Iterator[psutil.Process]:
+    """Run a job that sleeps, from its first `running` on."""
+    (folder / "worker").write_text(_PROGRAM)
+    (folder / "job.xml").write_text(_JOB.format(image=IMAGE))
+    log = folder / "log"
+    with log.open("wb") as output:
+        words = [*_VMBRIDGE, "run", str(folder), "--hypervisor", "qemu"]
+        process = subprocess.Popen(words, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        _wait_until_running(Share.two_folders(folder / "shared").guest / STATUS, process, log)
+        yield psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(WITHIN_S)
+
+
+def _wait_until_running(status: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not (status.exists() and "state running" in status.read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the job does not run: {log.read_text()[-500:]}")
+        time.sleep(0.05)
+
+
+def _machine(bridge: psutil.Process) -> psutil.Process:
+    return next(child for child in bridge.children() if child.name().startswith("qemu-system"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What was used in one window: CPU seconds per minute, wake-ups per second, megabytes."""
+
+    bridge_cpu: float
+    wake_ups: float
+    pss: float
+    qemu_cpu: float
+
+
+def _window(bridge: int, machine: int) -> _Window:
+    begun = time.monotonic(), _cpu_seconds(bridge), _switches(bridge), _cpu_seconds(machine)
+    time.sleep(WINDOW_S)
+    ended = time.monotonic(), _cpu_seconds(bridge), _switches(bridge), _cpu_seconds(machine)
+    wall, bridge_cpu, switches, qemu_cpu = (after - before for before, after in zip(begun, ended, strict=True))
+    return _Window(60 * bridge_cpu / wall, switches / wall, _pss_megabytes(bridge), 60 * qemu_cpu / wall)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Read the CPU clock of another process, which counts nanoseconds; /proc/PID/stat counts hundredths."""
+    return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3): the kernel's CPUCLOCK_SCHED of this process
+
+
+def _switches(pid: int) -> float:
+    lines = (
+        line for task in Path(f"/proc/{pid}/task").iterdir() for line in (task / "status").read_text().splitlines()
+    )
+    return float(sum(int(line.split()[1]) for line in lines if "voluntary_ctxt_switches:" in line))
+
+
+def _pss_megabytes(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
