@@ -152,11 +152,27 @@ static void publish_finished(int status)
     publish("finished", &report);
 }
 
+/* The hot calls store whatever they are given; what cannot be told is passed over here. */
+
+static double said_fraction(void)
+{
+    double now = atomic_load_explicit(&fraction, memory_order_relaxed);
+
+    return now == now ? now : told_fraction;
+}
+
+static double said_count(const _Atomic double *count, double told)
+{
+    double now = atomic_load_explicit(count, memory_order_relaxed);
+
+    return now >= 0 ? now : told;
+}
+
 /* Each returns true if there was a change; it is not told again if the write fails. */
 
 static bool tell_fraction(void)
 {
-    double now = atomic_load_explicit(&fraction, memory_order_relaxed);
+    double now = said_fraction();
 
     if (now == told_fraction)
         return false;
@@ -167,8 +183,8 @@ static bool tell_fraction(void)
 
 static bool tell_credit(void)
 {
-    double fp = atomic_load_explicit(&fpops, memory_order_relaxed);
-    double integer = atomic_load_explicit(&intops, memory_order_relaxed);
+    double fp = said_count(&fpops, told_fpops);
+    double integer = said_count(&intops, told_intops);
 
     if (fp == told_fpops && integer == told_intops)
         return false;
@@ -248,7 +264,7 @@ static void *run(void *unused)
 }
 
 /* One call of many comes here: it takes `idle` back. */
-static void wake_thread(void)
+static void __attribute__((noinline, cold)) wake_thread(void)
 {
     if (!atomic_exchange(&idle, false))
         return;
@@ -260,7 +276,7 @@ static void wake_thread(void)
 
 static inline void note_change(void)
 {
-    if (atomic_load_explicit(&idle, memory_order_relaxed))
+    if (__builtin_expect(atomic_load_explicit(&idle, memory_order_relaxed), 0))
         wake_thread();
 }
 
@@ -342,9 +358,9 @@ PUBLIC int boinc_init(void)
 /* After `finished` nothing more is to be said. */
 static void tell_end(int status)
 {
-    if (atomic_load(&fraction) != UNSET)
-        publish_fraction(atomic_load(&fraction));
-    publish_creditreport(atomic_load(&fpops), atomic_load(&intops));
+    if (said_fraction() != UNSET)
+        publish_fraction(said_fraction());
+    publish_creditreport(said_count(&fpops, told_fpops), said_count(&intops, told_intops));
     publish_finished(status);
     reporting = false;
 }
@@ -361,8 +377,6 @@ PUBLIC int boinc_finish(int status)
 
 PUBLIC int boinc_fraction_done(double value)
 {
-    if (value != value)
-        return 0;
     atomic_store_explicit(&fraction, value, memory_order_relaxed);
     note_change();
     return 0;
@@ -375,10 +389,8 @@ PUBLIC double boinc_get_fraction_done(void)
 
 PUBLIC void boinc_ops_cumulative(double fp, double integer)
 {
-    if (fp >= 0)
-        atomic_store_explicit(&fpops, fp, memory_order_relaxed);
-    if (integer >= 0)
-        atomic_store_explicit(&intops, integer, memory_order_relaxed);
+    atomic_store_explicit(&fpops, fp, memory_order_relaxed);
+    atomic_store_explicit(&intops, integer, memory_order_relaxed);
     note_change();
 }
 

@@ -48,7 +48,7 @@ int boinc_finish(int status);
 
 /*
  * Say which part of the work is done. Reported as a number from 0 to 1:
- * less counts as 0 and more as 1. NaN is ignored. Returns 0.
+ * less counts as 0 and more as 1. NaN is not reported. Returns 0.
  */
 int boinc_fraction_done(double fraction);
 
@@ -58,7 +58,7 @@ double boinc_get_fraction_done(void);
 /*
  * Say how many floating-point and integer operations were done since the
  * work began, those before a restart included. NaN and negative numbers
- * leave the value as it is.
+ * are not reported.
  */
 void boinc_ops_cumulative(double fp, double integer);
 

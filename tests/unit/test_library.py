@@ -212,12 +212,15 @@ def test_finish_without_any_report(program: Program) -> None:
     assert list(values(program.read("creditreport"))) == ["cpu_seconds"]
 
 
-def test_fractions_are_held_between_0_and_1_and_nan_is_ignored(program: Program) -> None:
+def test_fractions_are_held_between_0_and_1_and_nan_is_not_reported(program: Program) -> None:
     program.do("init")
     program.do("fraction 1.5")
-    program.do("nan")
     assert program.do("get") == "1.5"
     program.wait_for("fraction_done", "1\n")
+    program.do("nan")
+    assert program.do("get") == "nan", "the last value set, whatever it is"
+    time.sleep(1.2)
+    assert program.read("fraction_done") == "1\n"
     program.do("fraction -3")
     program.wait_for("fraction_done", "0\n")
     program.finish(0)
