@@ -3,8 +3,9 @@
  * agent.h - the guest agent: runs the task of a virtual machine and speaks
  * for it (docs/PROTOCOL.md, the guest's part).
  *
- * One process, one loop, a look around every 0.2 s. Whatever may take long
- * (copying) is done by a child, so that the heartbeat never waits. Paths are
+ * One process, one loop. It looks around twice a second, for nothing tells
+ * what the host has written, and when the spool has changed. Whatever may take
+ * long (copying) is done by a child, so that the heartbeat never waits. Paths are
  * opened anew for each use: a descriptor into the share would hold it at a
  * checkpoint of the machine.
  *
@@ -15,6 +16,7 @@
  *   task.c     the message `task`
  *   copy.c     files into the working directory and out of it, in a child
  *   program.c  the science program: start, CPU time, end
+ *   spool.c    notices of changes in the spool
  *   mirror.c   reports of the program -> share (B6, B18, B20)
  *   status.c   state and heartbeat (B12)
  *   watch.c    a file that somebody else writes (B3, B5)
@@ -29,10 +31,11 @@
 #include "../wire/wire.h"
 
 #define AGENT_NAME "vmbridge-agent 0.1"
-#define LOOK_EVERY 200 /* milliseconds, as all times here: B8 */
+#define LOOK_EVERY 500 /* milliseconds, as all times here: B8 */
 #define BEAT_EVERY 9000 /* B12, with a second to spare */
 #define GRACE 1000 /* B3 */
 #define AWAY_AT_LEAST 300 /* B13, prepare */
+#define RETURN_EVERY 50 /* then try to come back so often */
 #define KILL_AFTER 5000 /* B13, stop */
 #define MESSAGE_SIZE (WIRE_TEXT_MAX + 1)
 
@@ -175,6 +178,9 @@ void life_begin(struct agent *agent);
 /* Look around and do what is due. Returns the exit status once there is one, else -1. */
 int life_step(struct agent *agent);
 
+/* How long the loop may sleep until something is due. */
+int life_patience(const struct agent *agent);
+
 /* A child has ended; `status` is of wait(2). */
 void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds);
 
@@ -222,6 +228,18 @@ void program_ended(struct program *program, int status, double cpu_seconds);
 
 /* Its CPU time so far, never less than before. */
 double program_cpu(struct program *program);
+
+/* ------------------------------------------------------------- spool.c -- */
+
+/*
+ * Open a descriptor that polls readable when something in the spool (in a
+ * machine also in /tmp, B20) has changed, or return -1: the looks of the loop
+ * must then do.
+ */
+int spool_watch(const struct options *options);
+
+/* Forget all changes up to now. */
+void spool_drain(int fd);
 
 /* ------------------------------------------------------------ mirror.c -- */
 

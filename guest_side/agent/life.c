@@ -268,6 +268,16 @@ void life_begin(struct agent *agent)
     agent->status.changed = true;
 }
 
+int life_patience(const struct agent *agent)
+{
+    int64_t left;
+
+    if (!agent->away)
+        return LOOK_EVERY;
+    left = agent->back_at - milliseconds();
+    return left < RETURN_EVERY ? RETURN_EVERY : (int)left;
+}
+
 int life_step(struct agent *agent)
 {
     int64_t now = milliseconds();

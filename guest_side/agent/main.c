@@ -150,18 +150,32 @@ static void take_signals(struct agent *agent, int fd)
     reap(agent);
 }
 
+/* Sleep until a child or the spool has something new, or until it is time to look around. */
+static void wait_for_news(struct agent *agent, int signals, int spool)
+{
+    static int64_t deaf_until;
+    struct pollfd news[] = {{.fd = signals, .events = POLLIN}, {.fd = spool, .events = POLLIN}};
+
+    if (milliseconds() < deaf_until)
+        news[1].fd = -1; /* poll passes it over */
+    poll(news, 2, life_patience(agent));
+    take_signals(agent, signals);
+    if (news[1].fd >= 0 && (news[1].revents & POLLIN)) {
+        spool_drain(spool);
+        deaf_until = milliseconds() + LOOK_EVERY;
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct agent agent;
-    struct pollfd signals = {.events = POLLIN};
-    int status;
+    int signals, spool, status;
 
     parse(argc, argv, &agent.options);
-    signals.fd = open_signals();
+    signals = open_signals();
+    spool = spool_watch(&agent.options);
     life_begin(&agent);
-    while ((status = life_step(&agent)) < 0) {
-        poll(&signals, 1, LOOK_EVERY);
-        take_signals(&agent, signals.fd);
-    }
+    while ((status = life_step(&agent)) < 0)
+        wait_for_news(&agent, signals, spool);
     return status;
 }

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mirror.c - what the program reports, from its spool into the share.
- *
- * The spool is read five times a second, and not watched: a program that
- * writes there (or into /tmp) a thousand times a second costs no more than
- * one that does so once.
  */
 #define _GNU_SOURCE
 #include "agent.h"
