@@ -21,6 +21,7 @@ from .job import Job
 from .life.accounting import Progress
 from .life.decide import Outcome
 from .life.loop import Audience, Limited, TaskLife
+from .life.patience import Limits
 from .workplace import Workplace, occupy
 
 
@@ -33,10 +34,10 @@ class Ended:
     results: list[Path]
 
 
-async def run_job(
-    job: Job, audience: Audience, *, hypervisor: str | None = None, limited: Limited | None = None
-) -> Ended:
+async def run_job(job: Job, audience: Audience, *, hypervisor: str | None = None, boot_s: float | None = None) -> Ended:
     """Run `job` to its end, by `hypervisor` if it is named. SIGINT and SIGTERM end it cleanly.
+
+    `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
@@ -45,13 +46,13 @@ async def run_job(
         image = load_image(job.image) if backend.needs_image else None
         spec = _machine_spec(job, place, backend, image)
         machine = backend(spec)
-        audience.runs_on(await machine.probe())
 
         def stage() -> None:
             static_only = image is not None and image.static_programs_only
             stage_in(job, spec.share, agent=spec.agent, static_only=static_only)
 
-        life = TaskLife(job, spec.share, machine, stage, audience, limited or _limits_of(backend))
+        limited = _limits_of(backend, boot_s)
+        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited)
         with _signals_to(life.interrupt):
             outcome = await life.run()
     return Ended(outcome, life.progress, life.results)
@@ -77,9 +78,11 @@ def _agent(arch: str) -> Path:
         raise HypervisorError(str(error)) from error
 
 
-def _limits_of(backend: type[Hypervisor]) -> Limited:
+def _limits_of(backend: type[Hypervisor], boot_s: float | None) -> Limited:
     """A person who plays the guest may take their time."""
-    return Limited(boot=None, silence=None) if backend.one_folder else Limited()
+    if backend.one_folder:
+        return Limited(boot=None, silence=None)
+    return Limited() if boot_s is None else Limited(boot=Limits(cpu_s=boot_s, clock_s=boot_s))
 
 
 @contextmanager

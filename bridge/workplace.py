@@ -1,8 +1,9 @@
 """The job directory as a place of work: one owner at a time, and nothing of ours left in it afterwards.
 
-Three names in a job directory are the bridge's own: `shared` (the share), `machine` (the machine's files) and
-`.vmbridge.lock`. The lock file is made before the other two and deleted after them. So if it is there, what lies in
-them was left by a bridge that was killed, and goes; if it is not, they are somebody else's and are not touched.
+Four names in a job directory are the bridge's own: `shared` (the share), `machine` (the machine's files), a lock and a
+mark. The mark is made when it is certain that `shared` and `machine` are not there, and deleted when they are gone
+again. So where it stands, what lies in them was left by a bridge that was killed, and goes; where it does not, they
+are somebody else's and are not touched.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from protocol.files import write_atomic
+
 from .errors import HostError, host_trouble
 from .guest.folders import remove_tree
 
 SHARED = "shared"
 MACHINE = "machine"
 LOCK = ".vmbridge.lock"
+MARK = ".vmbridge"
+
+_MARK_TEXT = b"The folders 'shared' and 'machine' beside this file are the VM bridge's and will be deleted.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +41,10 @@ def occupy(directory: Path) -> Iterator[Workplace]:
     """Own `directory` for the time of the block: clean when it begins, clean when it ends.
 
     :raise HostError: another bridge is at work here, `shared` or `machine` is somebody else's, or the disk does not
-        allow it.
+        allow it. What could not be deleted is marked, and the next owner tries again.
     """
     place = Workplace(directory / SHARED, directory / MACHINE)
-    lock_file = directory / LOCK
-    left_behind = lock_file.exists()
-    lock = FileLock(lock_file, timeout=0)
-    with host_trouble(f"lock {lock_file}"):
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise HostError(f"another bridge is at work in {directory}. Wait until it has ended") from error
-    try:
-        if not left_behind:
-            _refuse_foreign(place)
+    with _locked(directory / LOCK), _marked(directory / MARK, place):
         _clean(place)
         with host_trouble(f"make {place.machine}"):
             place.machine.mkdir()
@@ -56,9 +52,38 @@ def occupy(directory: Path) -> Iterator[Workplace]:
             yield place
         finally:
             _clean(place)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    lock = FileLock(file, timeout=0)
+    with host_trouble(f"lock {file}"):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise HostError(f"another bridge is at work in {file.parent}. Wait until it has ended") from error
+    try:
+        yield
     finally:
-        lock_file.unlink(missing_ok=True)  # while it is held, or it might be the next owner's
-        lock.release()
+        # Deleted while it is held: after the release it might be the next owner's. filelock notices if somebody waits
+        # on a lock file that has no name any more.
+        with host_trouble(f"unlock {file}"):
+            file.unlink(missing_ok=True)
+            lock.release()
+
+
+@contextmanager
+def _marked(mark: Path, place: Workplace) -> Iterator[None]:
+    if not mark.exists():
+        _refuse_foreign(place)
+        with host_trouble(f"write {mark}"):
+            write_atomic(mark, _MARK_TEXT, durable=True)
+    try:
+        yield
+    finally:
+        if not any(folder.exists() for folder in (place.shared, place.machine)):
+            with host_trouble(f"remove {mark}"):
+                mark.unlink(missing_ok=True)
 
 
 def _refuse_foreign(place: Workplace) -> None:

@@ -61,12 +61,16 @@ class Session:
                 return None
             return self._judge_unfinished(kind, file)
         except RemoteProtocolError as error:
-            return self.refuse(kind, error)
+            return self._complain(kind, file, error)
         return self._accept(kind, file, message)
 
     def refuse(self, kind: str, error: RemoteProtocolError) -> Garbled | None:
         """Note that the file `kind` cannot be taken for this reason; return it unless it was said just before."""
         file = self._files.setdefault(kind, _File())
+        file.content, file.judged = None, True
+        return self._complain(kind, file, error)
+
+    def _complain(self, kind: str, file: _File, error: RemoteProtocolError) -> Garbled | None:
         file.judged = True
         if str(error) == file.complaint:
             return None
@@ -78,7 +82,7 @@ class Session:
         try:
             message = decode(kind, file.content + b"\n")
         except RemoteProtocolError as error:
-            return self.refuse(kind, error)
+            return self._complain(kind, file, error)
         return self._accept(kind, file, message)
 
     def _accept(self, kind: str, file: _File, message: Message) -> Said:

@@ -5,8 +5,8 @@ What the BOINC client starts is another door (bridge/app.py, to come); this one 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import sys
 
 import click
@@ -39,8 +39,9 @@ def main() -> None:
     """Run the command line; the only place that turns errors into exit codes."""
     try:
         vmbridge.main(standalone_mode=False)
-    except BridgeError as error:
-        click.echo(f"vmbridge: {printable(str(error))}", err=True)
+    except (BridgeError, OSError) as error:
+        with contextlib.suppress(OSError):  # it may be standard error that cannot be written
+            click.echo(f"vmbridge: {printable(str(error))}", err=True)
         sys.exit(1)
     except click.ClickException as error:
         error.show()
@@ -49,6 +50,3 @@ def main() -> None:
         sys.exit(exit.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,7 +12,6 @@ import click
 from ..hypervisors import HYPERVISORS
 from ..job import read_job
 from ..life.decide import End
-from ..life.loop import Limited
 from ..life.patience import BOOT
 from ..run import Ended, run_job
 from .terminal import Terminal, printable
@@ -34,15 +32,15 @@ EXIT = {End.SUCCESS: 0, End.INTERRUPTED: 130}
     "--boot-timeout",
     type=click.FloatRange(min=1),
     metavar="SECONDS",
-    help=f"How long the guest may take to come up.  [default: {BOOT.clock_s:.0f}]",
+    help="How long the guest may take to come up, on the clock and of its machine's CPU time.  "
+    f"[default: {BOOT.clock_s:.0f} and {BOOT.cpu_s:.0f}]",
 )
 def run(directory: Path, hypervisor: str | None, boot_timeout: float | None) -> None:
     """Run the job in DIR, whose job.xml says what is to be run in which image."""
-    limited = Limited(boot=replace(BOOT, clock_s=boot_timeout)) if boot_timeout else None
     job = read_job(directory)
     begun = time.monotonic()
     with Terminal(job) as terminal:
-        ended = asyncio.run(run_job(job, terminal, hypervisor=hypervisor, limited=limited))
+        ended = asyncio.run(run_job(job, terminal, hypervisor=hypervisor, boot_s=boot_timeout))
     report(ended, time.monotonic() - begun)
     sys.exit(EXIT.get(ended.outcome.end, 1))
 
@@ -55,7 +53,7 @@ def report(ended: Ended, wall_s: float) -> None:
         if outcome.details:
             click.echo("The last that was printed there:\n" + outcome.details, err=True)
         return
-    rows = [("result", str(path)) for path in ended.results]
+    rows = [("result", printable(str(path))) for path in ended.results]
     rows.append(("wall time", f"{wall_s:.1f} s"))
     rows.append(("CPU time", f"{progress.cpu_seconds:.1f} s on the host" + _seconds(progress.guest_cpu_seconds)))
     if progress.fpops is not None or progress.intops is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 
 from rich.console import Console
@@ -26,11 +27,18 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+class _LastingConsole(Console):
+    """A console that does not end the program when its reader has gone: the job goes on without one."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Terminal:
     """An `Audience` at a terminal or a log file."""
 
     def __init__(self, job: Job) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._console = _LastingConsole(stderr=True, highlight=False, markup=False)
         self._live = self._console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -51,7 +59,8 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with contextlib.suppress(OSError):  # a terminal that is gone, a full disk: nobody is left to be told
+            self._bar.stop()
 
     def runs_on(self, what: str) -> None:
         """Say what will run the machine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,55 +16,55 @@ from .copy import copy_content
 STDERR_BYTES = 65_536
 
 
-def collect(door: Door, names: Iterable[str], directory: Path) -> list[Path]:
+def collect(door: Door, names: Iterable[str], directory: Path, scratch: Path) -> list[Path]:
     """Copy the outputs `names` from the guest into `directory` and return their paths.
 
-    Each appears complete or not at all, and is on the disk when this returns. All that are there are brought, also when
-    one is missing.
+    Each appears complete or not at all, and is on the disk when this returns: it is written in `scratch`, a folder of
+    ours on the same file system, and moved. All that can be brought are brought, also when one cannot.
 
     :raise GuestError: an output is missing or is no regular file.
-    :raise HostError: there is no room, or it cannot be written.
+    :raise HostError: there is no room, or it cannot be read or written.
     """
-    problems = []
+    problems: list[GuestError | HostError] = []
     brought = []
     for name in names:
         try:
-            fd = door.open(f"{layout.OUT}/{name}")
-        except FileNotFoundError:
-            problems.append(f"the output {name} is missing: the program did not write it")
-            continue
-        except RemoteProtocolError as error:
-            problems.append(f"the output {name} cannot be taken: {error.reason}")
-            continue
-        try:
-            with host_trouble(f"bring the output {name} to {directory}"):
-                _copy(fd, directory, name)
-        finally:
-            os.close(fd)
-        brought.append(directory / name)
+            _bring(door, name, directory, scratch / "result")
+        except (GuestError, HostError) as error:
+            problems.append(error)
+        else:
+            brought.append(directory / name)
     with host_trouble(f"make the results in {directory} durable"):
         sync_folder(directory)
     if problems:
-        raise GuestError("; ".join(problems))
+        raise type(problems[0])("; ".join(map(str, problems)))
     return brought
 
 
-def _copy(source: int, directory: Path, name: str) -> None:
+def _bring(door: Door, name: str, directory: Path, temporary: Path) -> None:
+    with host_trouble(f"bring the output {name} to {directory}"):
+        try:
+            source = door.open(f"{layout.OUT}/{name}")
+        except FileNotFoundError:
+            raise GuestError(f"the output {name} is missing: the program did not write it") from None
+        except RemoteProtocolError as error:
+            raise GuestError(f"the output {name} cannot be taken: {error.reason}") from error
+        try:
+            _copy(source, temporary, name)
+            temporary.replace(directory / name)
+        finally:
+            os.close(source)
+            temporary.unlink(missing_ok=True)
+
+
+def _copy(source: int, temporary: Path, name: str) -> None:
     size = os.fstat(source).st_size
-    there = os.statvfs(directory)
+    there = os.statvfs(temporary.parent)
     if size > (free := there.f_bavail * there.f_frsize):
-        raise HostError(f"the output {name} has {size:,} bytes, but only {free:,} are free in {directory}")
-    temporary = directory / f".{name}.vmbridge-tmp"
-    temporary.unlink(missing_ok=True)
-    try:
-        with temporary.open("xb") as file:
-            copy_content(source, file.fileno())
-            os.fsync(file.fileno())
-        temporary.replace(directory / name)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+        raise HostError(f"the output {name} has {size:,} bytes, but only {free:,} are free in {temporary.parent}")
+    with temporary.open("xb") as file:
+        copy_content(source, file.fileno(), size)
+        os.fsync(file.fileno())
 
 
 def stderr_tail(door: Door) -> str:

@@ -9,32 +9,33 @@ _CHUNK = 1 << 30
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 
 
-def copy_content(source: int, target: int) -> int:
-    """Copy everything from descriptor `source` to descriptor `target`, both at their start; return the bytes copied.
+def copy_content(source: int, target: int, size: int) -> int:
+    """Copy up to `size` bytes from descriptor `source` to descriptor `target`; return how many there were.
+
+    A file that grows meanwhile, because somebody writes it without end, is copied no further.
 
     :raise OSError: reading or writing failed.
     """
     copied = 0
-    while True:
+    while copied < size:
         try:
-            count = os.copy_file_range(source, target, _CHUNK) if hasattr(os, "copy_file_range") else -1
+            count = os.copy_file_range(source, target, min(_CHUNK, size - copied))
         except OSError as error:
             if copied or error.errno not in _CANNOT:
                 raise
-            count = -1
-        if count < 0:
-            return _copy_by_hand(source, target)
-        if count == 0:
-            return copied or _copy_by_hand(source, target)  # some file systems answer 0 for files they cannot copy
+            count = 0
+        if count == 0:  # the end; or, at the beginning, a file system that cannot do it and does not say so
+            return copied or _copy_by_hand(source, target, size)
         copied += count
+    return copied
 
 
-def _copy_by_hand(source: int, target: int) -> int:
+def _copy_by_hand(source: int, target: int, size: int) -> int:
     copied = 0
     buffer = memoryview(bytearray(1 << 20))
-    while size := os.readv(source, [buffer]):
-        rest = buffer[:size]
+    while count := os.readv(source, [buffer[: min(len(buffer), size - copied)]]):
+        rest = buffer[:count]
         while rest:
             rest = rest[os.write(target, rest) :]
-        copied += size
+        copied += count
     return copied

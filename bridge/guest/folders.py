@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from pathlib import Path
@@ -31,12 +30,13 @@ def remove_tree(folder: Path) -> None:
     :raise OSError: something could not be deleted.
     """
     try:
-        top = os.open(folder, _FOLDER)
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            folder.unlink()
+            return
     except FileNotFoundError:
         return
-    except NotADirectoryError:
-        folder.unlink()
-        return
+    folder.chmod(0o700)
+    top = os.open(folder, _FOLDER)
     try:
         _empty(top)
     finally:
@@ -45,39 +45,52 @@ def remove_tree(folder: Path) -> None:
 
 
 def _empty(top: int) -> None:
-    moved = 0
+    number = 0
     while entries := os.listdir(top):
         for name in entries:
-            if not _is_folder(top, name):
+            if _is_folder(top, name):
+                number = _lift(top, name, number)
+                os.rmdir(name, dir_fd=top)
+            else:
                 os.unlink(name, dir_fd=top)
-                continue
-            moved = _lift(top, name, moved)
-            os.rmdir(name, dir_fd=top)
 
 
-def _lift(top: int, name: str, moved: int) -> int:
-    """Empty the folder `name` in `top`: delete its files and move its folders up; return how many were moved so far."""
-    os.chmod(name, 0o700, dir_fd=top)
-    inner = os.open(name, _FOLDER, dir_fd=top)
+def _lift(top: int, name: str, number: int) -> int:
+    """Empty the folder `name` in `top`: delete its files, then move its folders up under numbers; return the last one.
+
+    Files go first, and no name is made that was not there: a full disk may leave no room for one.
+    """
+    inner = _open_any(top, name)
     try:
+        folders = []
         for entry in os.listdir(inner):
-            if not _is_folder(inner, entry):
+            if _is_folder(inner, entry):
+                folders.append(entry)
+            else:
                 os.unlink(entry, dir_fd=inner)
-                continue
-            moved = _free_number(top, moved)
-            os.rename(entry, f".{moved}", src_dir_fd=inner, dst_dir_fd=top)
+        for entry in folders:
+            os.close(_open_any(inner, entry))  # a folder that may not be written cannot be moved either
+            number = _free_number(top, number + 1)
+            os.rename(entry, f".{number}", src_dir_fd=inner, dst_dir_fd=top)
     finally:
         os.close(inner)
-    return moved
+    return number
+
+
+def _open_any(at: int, name: str) -> int:
+    """Open a folder, having taken all rights to it."""
+    os.chmod(name, 0o700, dir_fd=at)
+    return os.open(name, _FOLDER, dir_fd=at)
 
 
 def _free_number(top: int, number: int) -> int:
-    """Return the next number above `number` that is no name in `top` yet; a guest may have taken some."""
+    """Return the first number from `number` on that is no name in `top`; a guest may have taken some."""
     while True:
-        number += 1
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(f".{number}", dir_fd=top)  # an empty folder, which rename replaces
+        try:
+            os.stat(f".{number}", dir_fd=top, follow_symlinks=False)
+        except FileNotFoundError:
             return number
+        number += 1
 
 
 def _is_folder(at: int, name: str) -> bool:

@@ -34,6 +34,9 @@ def stage_in(job: Job, share: layout.Share, *, agent: Path | None, static_only: 
     task = job.task()
     program = _existing(job, job.application, "application")
     inputs = [_existing(job, name, "copy_file_to_VM") for name in task.input]
+    for name in job.results:
+        if (job.directory / name).is_dir():
+            raise JobFileError(job.file, 0, "copy_file_from_VM", f"{job.directory / name} is a folder. Move it away")
     if static_only:
         refuse_dynamic(program)
     with host_trouble("make the shared folder"):
@@ -65,7 +68,7 @@ def put(source: Path, target: Path, mode: int, *, may_link: bool) -> None:
                 pass  # another file system, a foreign owner, no hard links: a copy does as well
         try:
             with source.open("rb") as reader, target.open("xb") as writer:
-                copy_content(reader.fileno(), writer.fileno())
+                copy_content(reader.fileno(), writer.fileno(), os.fstat(reader.fileno()).st_size)
             target.chmod(mode)
         except OSError:
             target.unlink(missing_ok=True)

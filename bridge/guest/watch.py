@@ -24,6 +24,8 @@ from protocol.session import Garbled, Said, Session
 logger = getLogger(__name__)
 
 REREAD_EVERY_S = 1.0
+SPACED_S = 0.02
+"""Reads of one file that notices ask for are so far apart: a guest could keep the host busy with them."""
 
 _KNOWN = frozenset(GUEST_FILES)
 _HINTS: list[type[FileSystemEvent]] = [FileMovedEvent, FileClosedEvent, FileCreatedEvent]
@@ -40,6 +42,7 @@ class Watch:
         self._session = Session()
         self._timer: asyncio.TimerHandle | None = None
         self._hinted: set[str] = set()
+        self._read_at: dict[str, float] = {}
         self._observer = Observer()
         self._observer.daemon = True
         self.door = Door(share.guest)
@@ -74,16 +77,22 @@ class Watch:
     def _hint(self, name: str) -> None:
         """In watchdog's thread: something happened to the file `name`.
 
-        However many hints a guest causes, each file waits for at most one read.
+        However many hints a guest causes, each file waits for at most one read, and these are SPACED_S apart.
         """
         if name in _KNOWN and name not in self._hinted:
             self._hinted.add(name)
             self._loop.call_soon_threadsafe(self._read_hinted, name)
 
     def _read_hinted(self, kind: str) -> None:
+        if self._timer is None:  # not watching any more
+            return
+        now = self._loop.time()
+        if (early := self._read_at.get(kind, -1.0) + SPACED_S - now) > 0:
+            self._loop.call_later(early, self._read_hinted, kind)
+            return
+        self._read_at[kind] = now
         self._hinted.discard(kind)  # before the read: what is written from now on is worth another
-        if self._timer is not None:  # still watching
-            self._read(kind)
+        self._read(kind)
 
     def _reread(self) -> None:
         self._timer = self._loop.call_later(REREAD_EVERY_S, self._reread)
@@ -95,8 +104,7 @@ class Watch:
         except RemoteProtocolError as error:
             news = self._session.refuse(kind, error)
         except OSError as error:
-            logger.debug("cannot read %s: %s", kind, error)
-            return
+            news = self._session.refuse(kind, RemoteProtocolError("B7", f"it cannot be read: {error.strerror}"))
         if news is not None:
             self._heard(news)
 

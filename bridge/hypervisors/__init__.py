@@ -122,6 +122,10 @@ _REGISTRY = {
 }
 
 HYPERVISORS = tuple(_REGISTRY)
+"""All names, for a person at the command line."""
+
+MACHINES = tuple(name for name, backend in _REGISTRY.items() if backend.programs)
+"""Those that run machines: for job files and for detection."""
 
 
 def load(name: str) -> type[Hypervisor]:
@@ -148,8 +152,8 @@ def choose(
     """
     if name := by_hand or by_job:
         return load(name)
-    for name, backend in _REGISTRY.items():
-        if backend.programs and all(which(program) for program in backend.programs):
+    for name in MACHINES:
+        if all(which(program) for program in _REGISTRY[name].programs):
             return load(name)
     raise NotInstalled(
         "no hypervisor is installed. Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils), "

@@ -27,6 +27,7 @@ TAIL_BYTES = 65_536
 _PR_SET_PDEATHSIG = 1
 _STOPPED_WITHIN_S = 10.0
 _LAST_WORDS_S = 0.5
+_BRIEFLY_S = 30.0
 
 
 class Child:
@@ -84,12 +85,18 @@ class Child:
         return await asyncio.shield(self._exit)
 
     async def kill(self) -> None:
-        """End the process and all that descends from it; returns when the process is gone."""
+        """End the process and all that descends from it; returns when the process is gone.
+
+        :raise CommandFailed: the kernel cannot end it, because it waits for a disk, say.
+        """
         if self._transport is None:
             return
         self.cpu_seconds()
         self.signal(signal.SIGKILL)
-        await asyncio.wait_for(self.wait(), _STOPPED_WITHIN_S)
+        try:
+            await asyncio.wait_for(self.wait(), _STOPPED_WITHIN_S)
+        except asyncio.TimeoutError:
+            raise CommandFailed(f"{self._name} was killed and has not ended in {_STOPPED_WITHIN_S:g} seconds") from None
         self._transport.close()
 
     def signal(self, number: signal.Signals) -> None:
@@ -166,6 +173,25 @@ def _die_with(parent: int) -> Callable[[], None] | None:
             os._exit(127)
 
     return die_with_parent
+
+
+async def run_briefly(command: Sequence[str]) -> str:
+    """Run a program that ends by itself and return what it printed.
+
+    :raise CommandFailed: it failed, or did not end in half a minute; the message holds the end of what it said.
+    """
+    name = os.path.basename(command[0])
+    child = Child(name)
+    try:
+        await child.start(command, env=clean_environment())
+        status = await asyncio.wait_for(child.wait(), _BRIEFLY_S)
+    except asyncio.TimeoutError:
+        raise CommandFailed(f"{shlex.join(command)} has not ended in {_BRIEFLY_S:g} seconds") from None
+    finally:
+        await child.kill()
+    if status:
+        raise CommandFailed(f"{shlex.join(command)} ended with status {status}: {child.tail.strip()[-300:]}")
+    return child.tail
 
 
 def clean_environment(**more: str) -> dict[str, str]:

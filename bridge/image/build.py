@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import guest_side
+from protocol.files import sync_folder
 
 from ..errors import ImageError, host_trouble
 from . import FORMAT, KIND, MANIFEST, Image, cpio, init, kernel, load_image
@@ -60,13 +63,24 @@ def build_image(out: Path, *, progress: Progress) -> Image:
         linux = kernel_package(find_package("linux-image-amd64", progress), progress)
         files = fetch(busybox, progress), fetch(linux, progress)
         out.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in out.glob(".build-*"):
+            shutil.rmtree(left_by_a_kill)
         with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as folder:
             _write(Path(folder), *files, progress)
             _write_manifest(Path(folder), [busybox, linux])
+            for file in Path(folder).iterdir():
+                _sync(file)
             (out / MANIFEST).unlink(missing_ok=True)  # from here until it is back there is no image, never a mixed one
             for name in (KERNEL, INITRAMFS, WORK_DISK, MANIFEST):
+                sync_folder(out)
                 Path(folder, name).replace(out / name)
+            sync_folder(out)
     return load_image(out)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def _write(folder: Path, busybox: Path, linux: Path, progress: Progress) -> None:

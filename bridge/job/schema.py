@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from protocol.errors import LocalProtocolError
 from protocol.messages import Task
 
 from ..errors import JobFileError
+from ..hypervisors import MACHINES
 from .tags import Element, TagError, parse
 
 logger = logging.getLogger(__name__)
@@ -84,9 +86,10 @@ def read_job(directory: Path) -> Job:
     :raise JobFileError: it is missing or broken, or asks for what cannot be done; the message names the file, the line
         and the element, and says what to do.
     """
-    file = directory / JOB_FILE
+    file = Path(os.path.abspath(directory)) / JOB_FILE  # so that no name in a command begins with "-" or holds "x:"
     try:
-        data = file.read_bytes()[: MAX_JOB_FILE_BYTES + 1]
+        with file.open("rb") as opened:
+            data = opened.read(MAX_JOB_FILE_BYTES + 1)
     except OSError as error:
         hint = (
             "A job directory holds a job.xml; see docs/scientists.md." if isinstance(error, FileNotFoundError) else ""
@@ -94,7 +97,8 @@ def read_job(directory: Path) -> Job:
         raise JobFileError(file, 0, "", f"cannot be read: {error.strerror}. {hint}".rstrip()) from error
     if len(data) > MAX_JOB_FILE_BYTES:
         raise JobFileError(file, 0, "", f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small")
-    return parse_job(file, data.decode("utf-8", "replace"))
+    # What is no UTF-8 stays what it is, and is refused only where a guest would have to be told of it.
+    return parse_job(file, data.decode("utf-8", "surrogateescape"))
 
 
 def parse_job(file: Path, text: str) -> Job:
@@ -177,11 +181,14 @@ class _Reader:
 
 
 def _word(text: str) -> str | None:
+    if found := re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError(f"{text!r} holds the control character U+{ord(found[0]):04X}")
     return text or None
 
 
 def _path(text: str) -> Path | None:
-    return Path(text) if text else None
+    word = _word(text)
+    return None if word is None else Path(word)
 
 
 def _file_name(text: str) -> str | None:
@@ -257,6 +264,8 @@ def _seconds(text: str) -> float | None:
 def _hypervisor(text: str) -> str | None:
     if text in ("local", "plain"):
         raise ValueError(f"{text!r} runs without a machine and is chosen on the command line only: --hypervisor {text}")
+    if text and text not in MACHINES:
+        raise ValueError(f"{text!r} is not known here. Choose one of: {', '.join(MACHINES)}")
     return text or None
 
 

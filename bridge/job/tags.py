@@ -8,10 +8,11 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_TAG = re.compile(r"<!--.*?(?:-->|\Z)|<[?!][^<>]*>|<(/?)([A-Za-z_][\w.-]*)([^<>]*?)(/?)>", re.DOTALL)
+# Each alternative stops at the next bracket, and the inside of a tag is looked at by itself: linear for any text.
+_MARKUP = re.compile(r"<!--.*?(?:-->|\Z)|<([^<>]*)>", re.DOTALL)
+_TAG = re.compile(r"(/?)([A-Za-z_][\w.-]*)(?:\s[^<>]*)?", re.DOTALL)
 _ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}
 _ENTITY = re.compile(r"&(lt|gt|quot|apos|amp);")
 
@@ -29,12 +30,17 @@ class TagError(Exception):
 
 @dataclass(slots=True)
 class Element:
-    """One element: its name, the line of its tag (from 1), the text directly in it, and its children."""
+    """One element: its name, the line of its tag (from 1), its children, and the text directly in it, in pieces."""
 
     name: str
     line: int
-    text: str = ""
     children: list[Element] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The text directly in the element, without white space around it, with entities replaced."""
+        return _ENTITY.sub(lambda found: _ENTITIES[found[1]], "".join(self.pieces).strip())
 
 
 def parse(text: str) -> Element:
@@ -44,24 +50,24 @@ def parse(text: str) -> Element:
     """
     top = Element("", 1)
     open_elements = [top]
-    position = 0
-    for tag in _TAG.finditer(text):
-        open_elements[-1].text += text[position : tag.start()]
-        position = tag.end()
-        if tag[2]:
-            _take(tag, 1 + text.count("\n", 0, tag.start()), open_elements)
+    position, line = 0, 1
+    for markup in _MARKUP.finditer(text):
+        before = text[position : markup.start()]
+        open_elements[-1].pieces.append(before)
+        line += before.count("\n")
+        if markup[1] and (tag := _TAG.fullmatch(markup[1].removesuffix("/"))):
+            _take(tag[1] == "/", tag[2], markup[1].endswith("/"), line, open_elements)
+        line += markup[0].count("\n")
+        position = markup.end()
     if len(open_elements) > 1:
         unclosed = open_elements[-1]
         raise TagError(unclosed.line, unclosed.name, f"has no </{unclosed.name}>")
     if not top.children:
         raise TagError(1, "", "there is no element in it")
-    for element in _walk(top):
-        element.text = _ENTITY.sub(lambda found: _ENTITIES[found[1]], element.text.strip())
     return top.children[0]
 
 
-def _take(tag: re.Match[str], line: int, open_elements: list[Element]) -> None:
-    closing, name, empty = tag[1], tag[2], tag[4]
+def _take(closing: bool, name: str, empty: bool, line: int, open_elements: list[Element]) -> None:
     if closing:
         if open_elements[-1].name != name:
             inside = open_elements[-1].name
@@ -79,9 +85,3 @@ def _take(tag: re.Match[str], line: int, open_elements: list[Element]) -> None:
     open_elements[-1].children.append(element)
     if not empty:
         open_elements.append(element)
-
-
-def _walk(element: Element) -> Iterator[Element]:
-    yield element
-    for child in element.children:
-        yield from _walk(child)

@@ -16,6 +16,7 @@ class Facts:
 
     interrupted: bool = False
     finished: Finished | None = None
+    collected: bool = False
     errors: list[BridgeError] = field(default_factory=list)
     guest_error: str | None = None
     machine_gone: str | None = None
@@ -51,10 +52,13 @@ def decide(facts: Facts) -> Outcome:
     """Judge the facts, the one that explains the others first.
 
     A program that failed also leaves outputs missing, and a machine that was removed is gone: so the order matters.
+    Success is only what was brought home: a guest may say that it has finished when it is too late to collect.
     """
     finished = facts.finished
+    if finished is not None and finished.code == 0 and facts.collected:
+        return Outcome(End.SUCCESS, finished.message or "finished")
     if facts.interrupted:
-        return Outcome(End.INTERRUPTED, "interrupted; the machine was removed and no result was taken")
+        return Outcome(End.INTERRUPTED, "interrupted; the machine was removed before the results were complete")
     if finished is not None and finished.code != 0:
         reason = f": {finished.message}" if finished.message else ""
         return Outcome(
@@ -63,8 +67,6 @@ def decide(facts: Facts) -> Outcome:
     if facts.errors:
         error = facts.errors[0]
         return Outcome(End.BRIDGE_FAILED, str(error), last_lines(facts.stderr), error)
-    if finished is not None:
-        return Outcome(End.SUCCESS, finished.message or "finished")
     if facts.guest_error is not None:
         return Outcome(
             End.GUEST_FAILED, f"the guest cannot run the task: {facts.guest_error}", last_lines(facts.console)

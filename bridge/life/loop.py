@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from protocol.layout import Share
 from protocol.messages import Finished, GuestState, Message, Status
 from protocol.session import Garbled, Said
 
-from ..errors import BridgeError
+from ..errors import BridgeError, HostError
 from ..guest.collect import collect, stderr_tail
 from ..guest.watch import Watch
 from ..hypervisors import Hypervisor, MachineState
@@ -28,6 +28,8 @@ from .patience import BOOT, SILENCE, Limits, Patience
 from .tables import Action, Event, State, step
 
 logger = getLogger(__name__)
+
+News = TypeVar("News")
 
 LOOK_EVERY_S = 1.0
 COMPLAINTS = 20
@@ -62,6 +64,7 @@ class TaskLife:
         self,
         job: Job,
         share: Share,
+        scratch: Path,
         hypervisor: Hypervisor,
         stage: Callable[[], None],
         audience: Audience,
@@ -69,6 +72,7 @@ class TaskLife:
     ) -> None:
         self._job = job
         self._share = share
+        self._scratch = scratch
         self._hypervisor = hypervisor
         self._stage = stage
         self._audience = audience
@@ -83,6 +87,7 @@ class TaskLife:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._complaints = 0
+        self._unheard = False
         self.results: list[Path] = []
 
     @property
@@ -112,7 +117,7 @@ class TaskLife:
         if state is not self._state:
             logger.info("%s -> %s: %s", self._state.value, state.value, event.value)
             self._state = state
-            self._audience.state(state)
+            self._tell(self._audience.state, state)
         for action in actions:
             await self._perform(action)
 
@@ -120,10 +125,11 @@ class TaskLife:
         act, done = self._ACTIONS[action]
         try:
             await act(self)
-        except BridgeError as error:
-            self._facts.errors.append(error)
+        except (BridgeError, OSError) as error:
+            trouble = error if isinstance(error, BridgeError) else HostError(f"cannot {action.value}: {error}")
+            self._facts.errors.append(trouble)
             if action is Action.REMOVE_MACHINE:
-                raise
+                raise trouble from error
             done = Event.TROUBLE
         if done is not None:
             self._events.put_nowait(done)
@@ -131,6 +137,7 @@ class TaskLife:
     # Actions
 
     async def _stage_in(self) -> None:
+        self._tell(self._audience.runs_on, await self._hypervisor.probe())
         await asyncio.to_thread(self._stage)
 
     async def _start_machine(self) -> None:
@@ -142,10 +149,15 @@ class TaskLife:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
 
     async def _collect(self) -> None:
-        assert self._watch is not None and self._facts.finished is not None
+        """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
+        assert self._watch is not None and self._waiting is not None
+        self._see_machine()
+        self._waiting.cancel()
+        await self._hypervisor.stop()
         door = self._watch.door
         self._facts.stderr = stderr_tail(door)
-        self.results = await asyncio.to_thread(collect, door, self._job.results, self._job.directory)
+        self.results = await asyncio.to_thread(collect, door, self._job.results, self._job.directory, self._scratch)
+        self._facts.collected = True
 
     async def _remove_machine(self) -> None:
         self._see_machine()
@@ -173,7 +185,7 @@ class TaskLife:
         self._be_patient(self._limited.silence)
         before, self._progress = self._progress, account(self._progress, news.message)
         if self._progress != before:
-            self._audience.progress(self._progress)
+            self._tell(self._audience.progress, self._progress)
         if event := self._event_of(news.message):
             self._events.put_nowait(event)
 
@@ -196,11 +208,22 @@ class TaskLife:
             logger.warning("the guest's file %s is not taken: %s%s", news.kind, news.error, more)
 
     async def _wait_for_machine(self) -> None:
-        reason = await self._hypervisor.wait()
-        if self._watch is not None:
-            self._watch.look()  # its last words may not have been read yet
-        self._facts.machine_gone = reason
+        try:
+            self._facts.machine_gone = await self._hypervisor.wait()
+            if self._watch is not None:
+                self._watch.look()  # its last words may not have been read yet
+        except BridgeError as error:
+            self._facts.errors.append(error)
         self._events.put_nowait(Event.TROUBLE)
+
+    def _tell(self, listener: Callable[[News], None], news: News) -> None:
+        """Tell the audience, whose trouble (a terminal that is gone, a full disk behind it) is not the job's."""
+        try:
+            listener(news)
+        except Exception as error:
+            if not self._unheard:
+                logger.warning("nobody can be told how the job goes: %r", error)
+            self._unheard = True
 
     # Looking after the machine
 
@@ -221,7 +244,7 @@ class TaskLife:
         self._facts.console = condition.console
         if condition.cpu_seconds != self._progress.cpu_seconds:
             self._progress = replace(self._progress, cpu_seconds=condition.cpu_seconds)
-            self._audience.progress(self._progress)
+            self._tell(self._audience.progress, self._progress)
 
     def _be_patient(self, limits: Limits | None) -> None:
         now = asyncio.get_running_loop().time()

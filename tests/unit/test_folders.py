@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,48 @@ def test_links_are_deleted_not_followed(tmp_path: Path) -> None:
     linked.symlink_to(precious)
     remove_tree(linked)
     assert not linked.is_symlink() and (precious / "file").exists()
+
+
+def test_nested_folders_that_may_not_be_written(tmp_path: Path) -> None:
+    guest = tmp_path / "guest"
+    (guest / "cache" / "pkg" / "deep").mkdir(parents=True)
+    (guest / "cache" / "pkg" / "file").write_text("x")
+    for folder in (guest / "cache" / "pkg" / "deep", guest / "cache" / "pkg", guest / "cache", guest):
+        folder.chmod(0o555)
+    as_ordinary_user(remove_tree, guest)
+    assert not guest.exists()
+
+
+def as_ordinary_user(do: Callable[[Path], None], folder: Path) -> None:
+    """Do it in a process without root's rights, which would let everything pass."""
+    if os.geteuid() != 0:
+        do(folder)
+        return
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder.parent)
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            do(Path(folder.name))
+        except OSError as error:
+            os.write(2, str(error).encode())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_nothing_new_is_made_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    guest = tmp_path / "guest"
+    (guest / "a" / "b" / "c").mkdir(parents=True)
+    monkeypatch.setattr(os, "mkdir", no_space)
+    remove_tree(guest)
+    assert not guest.exists()
 
 
 def test_folders_without_permissions_and_with_wild_names(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,11 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         (with_task("<checkpoint_period>nan</checkpoint_period>"), "'nan' is not a number of seconds"),
         (with_task("<checkpoint_period>-1</checkpoint_period>"), "'-1' is not a number of seconds"),
         (with_task("<setenv>novalue</setenv>"), "<setenv>: 'novalue' is not NAME=VALUE"),
+        (
+            with_task("<hypervisor>virtualbox</hypervisor>"),
+            "line 6: <hypervisor>: 'virtualbox' is not known here. Choose",
+        ),
+        (MINIMAL.replace(">image<", ">im\x00age<"), "line 4: <image>: 'im\\x00age' holds the control character U+0000"),
         (with_task("<hypervisor>local</hypervisor>"), "chosen on the command line only: --hypervisor local"),
         (with_task("<copy_app_to_VM>0</copy_app_to_VM>"), "<copy_app_to_VM>: 0 means a program that is in the image"),
         (with_task("<daemon/>"), "line 6: <daemon>: is not supported by this version of the bridge"),
@@ -155,7 +162,14 @@ def test_a_huge_job_file(fs: FakeFilesystem) -> None:
 
 def test_a_job_file_that_is_not_utf_8(fs: FakeFilesystem) -> None:
     fs.create_file(FILE, contents=MINIMAL.replace(">vm<", ">Zürich<").encode("latin-1"))
-    assert read_job(FILE.parent).machine == "Z\N{REPLACEMENT CHARACTER}rich"
+    assert read_job(FILE.parent).image.name == "image"
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_the_work_not_after(fs: FakeFilesystem) -> None:
+    named = with_task("<copy_file_from_VM>Größe</copy_file_from_VM>".replace("öß", "ö"))
+    fs.create_file(FILE, contents=named.encode("latin-1"))
+    with pytest.raises(JobFileError, match="cannot be told to a guest: no UTF-8"):
+        read_job(FILE.parent)
 
 
 @given(st.text(alphabet="<>/abtask& \n!-\"'", max_size=300))
@@ -166,9 +180,17 @@ def test_any_text_is_a_tree_or_an_error_with_a_line(text: str) -> None:
         assert 1 <= error.line <= text.count("\n") + 1
 
 
-def test_many_unclosed_brackets_do_not_take_for_ever() -> None:
-    with pytest.raises(TagError):
-        parse("<!--" * 20_000 + "<a " * 20_000)
+def test_no_text_takes_for_ever() -> None:
+    """Some of these used to take a time that grows with the square of the size: hours, for a file of this size."""
+    texts = '["<!--" * 200_000, "<a " * 300_000, "<" + "a" * 1_000_000, "<a>" + "<b/>" * 200_000, "</" * 500_000]'
+    code = (
+        "from bridge.job.tags import TagError, parse\n"
+        f"for text in {texts}:\n"
+        "    try:\n        parse(text)\n"
+        "    except TagError as error:\n        print(error.line)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["1"] * 5
 
 
 @pytest.mark.parametrize(

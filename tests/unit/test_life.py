@@ -11,6 +11,7 @@ import pytest
 
 from bridge.errors import HostError
 from bridge.job import Job
+from bridge.life.accounting import Progress
 from bridge.life.decide import End, Outcome
 from bridge.life.loop import COMPLAINTS, Limited, TaskLife
 from bridge.life.patience import Limits
@@ -35,6 +36,7 @@ def live(
     directory: Path,
     *script: tuple[float, Script],
     outputs: Iterable[str] = (),
+    audience: Recorder | None = None,
     stage: Callable[[], None] = lambda: None,
     limited: Limited | None = None,
     prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
@@ -44,12 +46,12 @@ def live(
     async def go() -> Lived:
         machine_spec = spec(directory)
         machine = FakeMachine(machine_spec, script)
-        audience = Recorder()
+        heard_by = audience or Recorder()
         job = Job(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
-        life = TaskLife(job, machine_spec.share, machine, stage, audience, limited or Limited())
+        life = TaskLife(job, machine_spec.share, machine_spec.directory, machine, stage, heard_by, limited or Limited())
         prepare(machine, life)
         outcome = await asyncio.wait_for(life.run(), 20)
-        return Lived(outcome, machine, audience, life)
+        return Lived(outcome, machine, heard_by, life)
 
     return asyncio.run(go())
 
@@ -268,3 +270,86 @@ def test_a_hostile_guest_cannot_flood_the_log(tmp_path: Path, caplog: pytest.Log
     assert lived.outcome.end is End.SUCCESS
     told = [record for record in caplog.records if "fraction_done is not taken" in record.getMessage()]
     assert len(told) == COMPLAINTS and "no more of this is told" in told[-1].getMessage()
+
+
+def test_finished_and_error_at_one_look_is_no_success(tmp_path: Path) -> None:
+    def both(machine: FakeMachine, life: TaskLife) -> None:
+        machine.say("status", "protocol 1\nstate error\nheartbeat 1\nmessage no\n")
+        machine.say("finished", "code 0\n")
+
+    lived = live(tmp_path, prepare=both, outputs=["a"])
+    assert lived.outcome.end is End.GUEST_FAILED, "it used to be a success without a result"
+
+
+def test_an_interrupt_when_the_results_are_home_is_a_success(tmp_path: Path) -> None:
+    class Late(Recorder):
+        def state(self, state: State) -> None:
+            super().state(state)
+            if state is State.REMOVING:
+                self.life.interrupt()
+
+        life: TaskLife
+
+    late = Late()
+
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        late.life = life
+        machine.result("a", "result")
+
+    lived = live(tmp_path, (0.0, say("finished", "code 0\n")), outputs=["a"], prepare=prepare, audience=late)
+    assert lived.outcome.end is End.SUCCESS and (tmp_path / "a").read_text() == "result"
+
+
+def test_an_audience_that_fails_does_not_end_the_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(Recorder):
+        def state(self, state: State) -> None:
+            raise BrokenPipeError("the reader has gone")
+
+        def progress(self, progress: Progress) -> None:
+            raise OSError(28, "No space left on device")
+
+    def finish_and_die(machine: FakeMachine) -> None:
+        machine.say("fraction_done", "0.5\n")
+        machine.result("a", "result")
+        machine.say("finished", "code 0\n")
+        machine.die("off")
+
+    lived = live(tmp_path, (0.05, finish_and_die), outputs=["a"], audience=Gone())
+    assert lived.outcome.end is End.SUCCESS and (tmp_path / "a").read_text() == "result"
+    assert caplog.text.count("nobody can be told how the job goes") == 1
+
+
+def test_the_machine_is_stopped_before_its_results_are_taken(tmp_path: Path) -> None:
+    lived = live(tmp_path, (0.0, lambda machine: machine.result("a", "x")), (0.02, say("finished", "code 0\n")),
+                 outputs=["a"])  # fmt: skip
+    assert lived.machine.calls == ["start", "stop", "remove", "remove"]
+
+
+def test_an_output_with_the_longest_name_there_is(tmp_path: Path) -> None:
+    name = "n" * 255
+    lived = live(tmp_path, (0.0, lambda machine: machine.result(name, "x")), (0.02, say("finished", "code 0\n")),
+                 outputs=[name])  # fmt: skip
+    assert lived.outcome.end is End.SUCCESS, "its temporary name used to be too long"
+    assert (tmp_path / name).read_text() == "x"
+
+
+def test_trouble_with_one_output_does_not_keep_the_others_back(tmp_path: Path) -> None:
+    def results(machine: FakeMachine) -> None:
+        for name in ("a", "b"):
+            machine.result(name, name)
+
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        (tmp_path / "a").mkdir()
+
+    lived = live(tmp_path, (0.0, results), (0.02, say("finished", "code 0\n")), outputs=["a", "b"], prepare=prepare)
+    assert lived.outcome.end is End.BRIDGE_FAILED and "cannot bring the output a" in lived.outcome.message
+    assert (tmp_path / "b").read_text() == "b"
+
+
+def test_an_unexpected_error_of_the_system_is_told_and_the_machine_removed(tmp_path: Path) -> None:
+    def stage() -> None:
+        raise OSError(24, "Too many open files")
+
+    lived = live(tmp_path, stage=stage)
+    assert lived.outcome.end is End.BRIDGE_FAILED
+    assert lived.outcome.message == "cannot stage: [Errno 24] Too many open files"

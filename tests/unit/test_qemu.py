@@ -57,7 +57,7 @@ def test_no_network_no_defaults_and_qemus_own_sandbox() -> None:
 
 def test_commas_in_names_cannot_add_options() -> None:
     line = words(name="x,process=y")
-    assert after("-name", line) == ["vmbridge-x,,process=y"]
+    assert after("-name", line) == ["guest=vmbridge-x,,process=y"]
     assert "driver=file,filename=/slot,,1/machine/work.qcow2,node-name=work-file" in line
 
 
@@ -133,6 +133,9 @@ def test_kvm_for_another_architecture_or_absent_is_not_tried(tmp_path: Path, mon
     fake_qemu(tmp_path, monkeypatch, "touch tried")
     monkeypatch.chdir(tmp_path)
     assert asyncio.run(probe.probe("x86_64", Path("vmlinux"), tmp_path / "absent")).accelerator == "tcg"
+    (tmp_path / "kvm").touch()
+    (tmp_path / "qemu-system-riscv64").symlink_to(tmp_path / "qemu-system-x86_64")
+    assert asyncio.run(probe.probe("riscv64", Path("vmlinux"), tmp_path / "kvm")).accelerator == "tcg"
     assert not (tmp_path / "tried").exists()
 
 

@@ -81,3 +81,11 @@ def test_files_do_not_disturb_each_other() -> None:
     status = session.observe("status", b"protocol 1\nstate ready\nheartbeat 0\n", 0.5)
     assert status == Said("status", Status(GuestState.READY, 0))
     assert session.observe("fraction_done", b"0.1", GRACE_S) == Said("fraction_done", FractionDone(0.1))
+
+
+def test_what_was_unfinished_before_it_could_not_be_read_is_judged_when_it_is_back() -> None:
+    session = Session()
+    session.observe("finished", b"code 0", 0)
+    session.refuse("finished", RemoteProtocolError("B7", "it is no regular file"))
+    assert session.observe("finished", b"code 0", 1) is None
+    assert session.observe("finished", b"code 0", 1 + GRACE_S) == Said("finished", Finished(0))

@@ -119,13 +119,21 @@ def test_copies_are_whole_whatever_the_file_systems(tmp_path: Path) -> None:
         target = folder / f"vmbridge-test-{os.getpid()}"
         try:
             with (tmp_path / "a").open("rb") as source, target.open("xb") as file:
-                assert copy_content(source.fileno(), file.fileno()) == len(data)
+                assert copy_content(source.fileno(), file.fileno(), len(data) + 7) == len(data)
             assert target.read_bytes() == data
         finally:
             target.unlink()
 
 
-def test_what_the_kernel_makes_up_is_copied_too(tmp_path: Path) -> None:
-    with Path("/proc/version").open("rb") as source, (tmp_path / "b").open("xb") as file:
-        copy_content(source.fileno(), file.fileno())
-    assert (tmp_path / "b").read_bytes() == Path("/proc/version").read_bytes(), "such files claim to be empty"
+def test_a_file_that_grows_is_copied_no_further_than_it_was_promised(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 5000)
+    for target in (tmp_path / "b", Path("/dev/null")):
+        with (tmp_path / "a").open("rb") as source, target.open("wb") as file:
+            assert copy_content(source.fileno(), file.fileno(), 1234) == 1234
+    assert (tmp_path / "b").stat().st_size == 1234
+
+
+def test_a_result_cannot_take_the_place_of_a_folder(job: Job, agent: Path) -> None:
+    (job.directory / "out.txt").mkdir()
+    with pytest.raises(JobFileError, match=r"out\.txt is a folder\. Move it away"):
+        stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)

@@ -48,9 +48,11 @@ ERROR = HostError("disk full")
 @pytest.mark.parametrize(
     ("facts", "end", "message"),
     [
-        (Facts(finished=Finished(0)), End.SUCCESS, "finished"),
-        (Facts(finished=Finished(0, "all done")), End.SUCCESS, "all done"),
-        (Facts(finished=Finished(0), machine_gone="off"), End.SUCCESS, "finished"),
+        (Facts(finished=Finished(0), collected=True), End.SUCCESS, "finished"),
+        (Facts(finished=Finished(0, "all done"), collected=True), End.SUCCESS, "all done"),
+        (Facts(finished=Finished(0), collected=True, machine_gone="off"), End.SUCCESS, "finished"),
+        (Facts(finished=Finished(0), collected=True, interrupted=True), End.SUCCESS, "finished"),
+        (Facts(finished=Finished(0), guest_error="no"), End.GUEST_FAILED, "the guest cannot run the task: no"),
         (Facts(finished=Finished(0), errors=[ERROR]), End.BRIDGE_FAILED, "disk full"),
         (Facts(finished=Finished(3), errors=[ERROR]), End.PROGRAM_FAILED, "the program ended with code 3"),
         (Facts(finished=Finished(3, "no input")), End.PROGRAM_FAILED, "the program ended with code 3: no input"),

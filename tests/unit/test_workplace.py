@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge import workplace
 from bridge.errors import HostError
-from bridge.workplace import LOCK, occupy
+from bridge.workplace import LOCK, MARK, occupy
 
 
 def test_clean_before_and_after(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_what_a_killed_bridge_left_goes(tmp_path: Path) -> None:
         "    place.shared.mkdir(); (place.shared / 'old').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    assert (tmp_path / LOCK).exists() and (tmp_path / "shared" / "old").exists()
+    assert (tmp_path / MARK).exists() and (tmp_path / "shared" / "old").exists()
     with occupy(tmp_path) as place:
         assert not place.shared.exists()
 
@@ -58,3 +59,29 @@ def test_somebody_elses_folder_is_not_touched(tmp_path: Path, name: str) -> None
         with pytest.raises(HostError, match=f"{name} is there and was not made by the bridge"), occupy(tmp_path):
             pass
     assert (tmp_path / name / "thesis.tex").exists() and not (tmp_path / LOCK).exists()
+
+
+def test_a_bridge_killed_before_it_was_certain_has_no_claim(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()  # the lock alone used to make somebody's folder ours
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(HostError, match="was not made by the bridge"), occupy(tmp_path):
+        pass
+    assert (tmp_path / "shared" / "thesis.tex").exists()
+
+
+def test_what_could_not_be_removed_stays_ours_and_goes_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        if folder.exists():
+            raise PermissionError(1, "Operation not permitted", str(folder))
+
+    with pytest.raises(HostError, match=r"cannot remove .*Operation not permitted"), occupy(tmp_path) as place:
+        place.shared.mkdir()
+        monkeypatch.setattr(workplace, "remove_tree", refuse)
+    assert (tmp_path / MARK).exists()
+    monkeypatch.undo()
+    with occupy(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []

@@ -57,7 +57,7 @@ def machine(
     image = spec.image
     assert image is not None
     words = base(qemu)
-    words += ["-name", f"vmbridge-{_option(spec.name)}"]
+    words += ["-name", f"guest=vmbridge-{_option(spec.name)}"]
     words += ["-m", f"{spec.memory_mb}M", "-smp", str(spec.cpus)]
     words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", image.cmdline]
     words += ["-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"]

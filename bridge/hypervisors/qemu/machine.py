@@ -13,9 +13,9 @@ from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
-from ...errors import CommandFailed, HostError, NotPermitted
+from ...errors import CommandFailed, NotPermitted
 from .. import Condition, MachineSpec, MachineState
-from ..child import Child, clean_environment
+from ..child import Child, clean_environment, run_briefly
 from .command_line import Accelerated, machine
 from .probe import find, probe
 
@@ -61,7 +61,11 @@ class Qemu:
                 qmp_fd=theirs.fileno(),
                 security_model=security_model(self._spec.share.guest),
             )
-            await self._child.start(words, pass_fds=[theirs.fileno()], env=clean_environment())
+            try:
+                await self._child.start(words, pass_fds=[theirs.fileno()], env=clean_environment())
+            except BaseException:
+                ours.close()
+                raise
         self._state = MachineState.RUNNING
         try:
             async with self._translated("start"):
@@ -116,27 +120,13 @@ class Qemu:
         base = self._spec.image.work_disk
         if base is None:
             return None
-        qemu_img = Child("qemu-img")
-        words = [
-            str(find("qemu-img")),
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "qcow2",
-            "-b",
-            str(base.resolve()),
-            str(self._work_disk),
-        ]
-        await qemu_img.start(words, env=clean_environment())
-        if status := await qemu_img.wait():
-            raise HostError(f"qemu-img cannot make the work disk (status {status}): {qemu_img.tail.strip()[-300:]}")
+        words = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base.resolve()), str(self._work_disk)]
+        await run_briefly([str(find("qemu-img")), *words])
         return self._work_disk
 
     async def _execute(self, command: str) -> None:
         async with self._translated(command):
-            await self._qmp.execute(command)
+            await asyncio.wait_for(self._qmp.execute(command), _QMP_WITHIN_S)
 
     @asynccontextmanager
     async def _translated(self, doing: str) -> AsyncIterator[None]:

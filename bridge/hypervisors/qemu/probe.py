@@ -16,7 +16,7 @@ from logging import getLogger
 from pathlib import Path
 
 from ...errors import CommandFailed, NotInstalled, NotPermitted
-from ..child import Child, clean_environment
+from ..child import Child, clean_environment, run_briefly
 from .command_line import Accelerated, base
 
 logger = getLogger(__name__)
@@ -71,12 +71,10 @@ def _permitted(kvm: Path) -> bool:
 
 
 async def _version(program: Path) -> str:
-    child = Child(program.name)
-    await child.start([str(program), "--version"], env=clean_environment())
-    status = await child.wait()
-    found = re.search(r"version ([0-9][0-9.]*)", child.tail)
-    if status or not found:
-        raise CommandFailed(f"{program} --version ended with status {status}: {child.tail.strip()[-300:]}")
+    said = await run_briefly([str(program), "--version"])
+    found = re.search(r"version ([0-9][0-9.]*)", said)
+    if not found:
+        raise CommandFailed(f"{program} does not tell its version, but says: {said.strip()[-300:]}")
     return found[1]
 
 
