@@ -22,7 +22,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(call install,$(2)); fi
 
-.PHONY: help setup guest image demo test check integration bench wheel clean
+.PHONY: help setup guest image demo test check style fast integration bench wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -62,10 +62,15 @@ test: check integration  ## all tests
 
 check: setup  ## lint, types, unit and conformance tests
 	$(call need,cc ar,gcc libc6-dev)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync style fast
+
+style:
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest tests/unit tests/conformance
+
+fast:
+	@$(BIN)/pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
 
 integration: guest image  ## tests with real QEMU
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))

@@ -44,7 +44,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 anything = st.one_of(structured, mutated(), st.binary(max_size=200))
 
 
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from([*KINDS, "filename"]), data=anything)
 def test_python_and_c_agree_on_any_bytes(c_adapter: CAdapter, kind: str, data: bytes) -> None:
     said = python_adapter(kind, data)

@@ -11,9 +11,10 @@ import pytest
 
 from bridge.errors import HostError
 from bridge.job import Job
+from bridge.life import loop
 from bridge.life.accounting import Progress
 from bridge.life.decide import End, Outcome
-from bridge.life.loop import COMPLAINTS, Limited, TaskLife
+from bridge.life.loop import Limited, TaskLife
 from bridge.life.patience import Limits
 from bridge.life.tables import State
 
@@ -262,14 +263,18 @@ def test_an_unexpected_error_still_removes_the_machine(tmp_path: Path) -> None:
     assert machines[0].calls[-1] == "remove"
 
 
-def test_a_hostile_guest_cannot_flood_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hostile_guest_cannot_flood_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "COMPLAINTS", 5)
+
     def lie(number: int) -> tuple[float, Script]:
         return number * 0.01, say("fraction_done", f"lie {number}\n")
 
     lived = live(tmp_path, *map(lie, range(100)), (1.1, say("finished", "code 0\n")))
     assert lived.outcome.end is End.SUCCESS
     told = [record for record in caplog.records if "fraction_done is not taken" in record.getMessage()]
-    assert len(told) == COMPLAINTS and "no more of this is told" in told[-1].getMessage()
+    assert len(told) == 5 and "no more of this is told" in told[-1].getMessage()
 
 
 def test_finished_and_error_at_one_look_is_no_success(tmp_path: Path) -> None:

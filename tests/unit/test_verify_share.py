@@ -24,7 +24,7 @@ def both(folder: Path, value: int) -> None:
 
 
 def test_a_plain_folder_keeps_all_promises(tmp_path: Path) -> None:
-    script = subprocess.Popen(["sh", SCRIPT, tmp_path, tmp_path, "300"])
+    script = subprocess.Popen(["sh", SCRIPT, tmp_path, tmp_path, "120"])
     proof = verify(tmp_path, tmp_path, silence_s=10)
     assert script.wait() == 0
     assert proof.values > 3 and proof.answers > 3 and proof.reads > proof.values
