@@ -7,4 +7,9 @@ life/         the middle: small tables of states, and the one loop
 job/          the job file
 image/        guest images
 cli/          the commands that people type
+
+run           put the pieces together for one job
+workplace     the job directory: one owner, nothing left behind
+trees         delete a folder, whatever somebody left in it
+errors        what can go wrong, by meaning
 """

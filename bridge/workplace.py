@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from protocol.files import write_atomic
 
 from .errors import HostError, host_trouble
-from .guest.folders import remove_tree
+from .trees import remove_tree
 
 SHARED = "shared"
 MACHINE = "machine"

@@ -1,6 +1,6 @@
 """Neighbour 3: the guest, known only by its files in the share.
 
-folders   make and remove the share's folders, whatever a guest left in them
+folders   make the share's folders anew
 stage     put program, inputs, task and command where the guest finds them
 watch     notice what the guest writes
 collect   bring the results out

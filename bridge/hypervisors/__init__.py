@@ -60,8 +60,8 @@ class Condition:
 class Hypervisor(Protocol):
     """One machine's hypervisor: eight verbs.
 
-    Every verb is bounded in time and may be called again: pausing a paused machine, stopping one that has ended and
-    removing one that is removed do nothing. Errors are `HypervisorError`s.
+    Every verb but `wait` is bounded in time, and each may be called again: pausing a paused machine, stopping one that
+    has ended and removing one that is removed do nothing. Errors are `HypervisorError`s or `OSError`s.
     """
 
     one_folder: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ..guest.folders import remove_tree
+from ..trees import remove_tree
 from . import Condition, MachineSpec, MachineState
 from .child import Child, clean_environment
 

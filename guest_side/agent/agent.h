@@ -20,6 +20,7 @@
  *   mirror.c   reports of the program -> share (B6, B18, B20)
  *   status.c   state and heartbeat (B12)
  *   watch.c    a file that somebody else writes (B3, B5)
+ *   say.c      the clock and the console
  */
 #ifndef VMBRIDGE_AGENT_H
 #define VMBRIDGE_AGENT_H

@@ -8,7 +8,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,6 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -36,25 +34,6 @@ static const char usage[] =
     "Without --machine the exit status is 0 when `finished` is written, 1 when\n"
     "the task could not be run, 2 for a wrong command line. SIGTERM ends the\n"
     "program, with SIGKILL after 5 seconds, and then the agent with 143.\n";
-
-int64_t milliseconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-void say(const char *format, ...)
-{
-    char line[MESSAGE_SIZE + 64];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    dprintf(STDERR_FILENO, "agent: %s\n", line);
-}
 
 static void give_up(const char *what, const char *name)
 {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.guest.folders import make_anew, remove_tree
+from bridge.guest.folders import make_anew
+from bridge.trees import remove_tree
 from protocol.layout import Share
 
 
