@@ -46,6 +46,7 @@ class Terminal:
             TaskProgressColumn(),
             TimeElapsedColumn(),
             console=self._console,
+            refresh_per_second=4,
             disable=not self._live,
         )
         self._task = self._bar.add_task(printable(job.machine), total=1.0)

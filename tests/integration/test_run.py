@@ -55,7 +55,7 @@ def compile_static(source: str, folder: Path, library: Path, *options: str) -> P
     program = folder / "program"
     (folder / "program.c").write_text(source)
     command = ["cc", "-O2", *options, "-o", str(program), str(folder / "program.c")]
-    subprocess.run([*command, f"-I{include_dir()}", f"-L{library}", "-lboinc_api", "-lpthread"], check=True)
+    subprocess.run([*command, f"-I{include_dir()}", f"-L{library}", "-lboinc_api", "-lpthread", "-lm"], check=True)
     return program
 
 
@@ -96,6 +96,26 @@ def test_a_program_with_the_library_reports_all_it_has(
     assert "operations:  2.9e+07 floating-point, 2.9e+04 integer" in done.stdout
     tenths = [line for line in done.stderr.splitlines() if "% done" in line]
     assert len(tenths) > 4, done.stderr
+
+
+def test_the_example_gives_the_right_answer_and_the_same_bits_in_the_machine(
+    make_job: MakeJob, library: Path, tmp_path: Path
+) -> None:
+    example = REPOSITORY / "guest_side" / "examples" / "lennard_jones"
+    program = compile_static((example / "lj.c").read_text(), tmp_path, library, "-static", "-std=c11")
+    results = []
+    for hypervisor in ("qemu", "local"):
+        job = make_job(
+            program, "<copy_file_to_VM>lj.in</copy_file_to_VM><copy_file_from_VM>energy.txt</copy_file_from_VM>"
+        )
+        (job.path / "lj.in").write_text((example / "lj.in").read_text().replace("steps 1200", "steps 120"))
+        done = job.run("--hypervisor", hypervisor)
+        assert done.returncode == 0, done.stderr
+        results.append((job.path / "energy.txt").read_text())
+    assert results[0] == results[1]
+    *energies, drift = results[0].splitlines()
+    assert energies[-1].split()[0] == "120"
+    assert drift.split()[0] == "drift" and float(drift.split()[1]) < 1e-4
 
 
 @pytest.mark.behaviour("B20")
