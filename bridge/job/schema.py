@@ -87,6 +87,8 @@ def read_job(directory: Path) -> Job:
         and the element, and says what to do.
     """
     file = Path(os.path.abspath(directory)) / JOB_FILE  # so that no name in a command begins with "-" or holds "x:"
+    if file.exists() and not file.is_file():
+        raise JobFileError(file, 0, "", "is no file")  # opening a pipe would wait for its writer
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_JOB_FILE_BYTES + 1)

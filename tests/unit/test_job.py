@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,13 @@ def test_a_missing_job_file(fs: FakeFilesystem) -> None:
     fs.create_dir("/slot")
     with pytest.raises(JobFileError, match=r"/slot/job\.xml: cannot be read: No such file or directory\. A job dir"):
         read_job(Path("/slot"))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_job_file_that_is_no_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "job.xml")
+    with pytest.raises(JobFileError, match=r"job\.xml: is no file"):
+        read_job(tmp_path)
 
 
 def test_a_huge_job_file(fs: FakeFilesystem) -> None:
