@@ -249,19 +249,3 @@ def _spell(value: object) -> str:
 def _quote(text: str) -> str:
     """Quote foreign text for a person: short, on one line, nothing that a terminal would obey."""
     return ascii(text if len(text) <= 60 else text[:60] + "…")
-
-
-def canonical(kind: str, message: Message) -> str:
-    """Write a message as the one line on which all implementations agree; the conformance vectors compare it."""
-    said = [("protocol", str(VERSION))] if type(message) in VERSIONED else []
-    for key, wire in keys(type(message)).items():
-        value = getattr(message, key)
-        said += [(key, _canonical_value(one)) for one in (value if wire.many else () if value is None else (value,))]
-    return " ".join(["ok", kind, *(f"{key}={value}" for key, value in said)])
-
-
-def _canonical_value(value: object) -> str:
-    if isinstance(value, float):
-        return format(value, ".12g")
-    raw = _spell(value).encode()
-    return "".join(chr(byte) if 0x21 <= byte <= 0x7E and byte != 0x25 else f"%{byte:02X}" for byte in raw)

@@ -62,11 +62,6 @@ class FileName:
     number: int | None = None
 
 
-def numbered(kind: str, number: int) -> str:
-    """Return the file name of trickle, upload or answer `number` (from 1)."""
-    return f"{kind}.{number}"
-
-
 def parse_name(name: str) -> FileName:
     """Say what the file `name` in a shared folder is.
 

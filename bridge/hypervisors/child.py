@@ -33,8 +33,10 @@ _BRIEFLY_S = 30.0
 class Child:
     """One child process with the end of what it printed and its CPU time."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, has_descendants: bool = False) -> None:
+        """With `has_descendants`, theirs is its CPU time too. To find them all of /proc is read, each time."""
         self._name = name
+        self._has_descendants = has_descendants
         self._tail = b""
         self._exit: asyncio.Future[int] | None = None
         self._transport: asyncio.SubprocessTransport | None = None
@@ -109,12 +111,14 @@ class Child:
                     process.send_signal(number)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time, user and system, of the process, its threads and its children so far."""
+        """Return the CPU time so far, user and system, of the process with its threads (and of its descendants)."""
         if self._process is not None and self.running:
             with contextlib.suppress(psutil.Error):
                 times = self._process.cpu_times()
-                living = sum(_own_cpu(child) for child in self._process.children(recursive=True))
-                total = times.user + times.system + times.children_user + times.children_system + living
+                total = times.user + times.system
+                if self._has_descendants:
+                    living = sum(_own_cpu(child) for child in self._process.children(recursive=True))
+                    total += times.children_user + times.children_system + living
                 self._cpu_seconds = max(self._cpu_seconds, total)
         return self._cpu_seconds
 

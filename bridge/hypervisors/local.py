@@ -17,7 +17,7 @@ class Local:
 
     def __init__(self, spec: MachineSpec) -> None:
         self._spec = spec
-        self._child = Child("agent")
+        self._child = Child("agent", has_descendants=True)
         self._state = MachineState.ABSENT
 
     async def probe(self) -> str:

@@ -22,6 +22,7 @@ from protocol.messages import Task
 
 from ..errors import JobFileError
 from ..hypervisors import MACHINES
+from ..workplace import MACHINE, SHARED
 from .tags import Element, TagError, parse
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 JOB_FILE = "job.xml"
 MAX_JOB_FILE_BYTES = 1_048_576
 
-OWN_NAMES = frozenset({"shared", "machine", JOB_FILE})
+OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE})
 """Names in the job directory that are the bridge's own; no output may be called so."""
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable
 
 import pytest
 
-from protocol import codec, layout, messages
+from protocol import VERSION, codec, layout, messages
 from protocol.errors import Incomplete, RemoteProtocolError
 
 from ..conftest import REPOSITORY
@@ -18,11 +19,28 @@ DOCUMENT = (REPOSITORY / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
 Adapter = Callable[[str, bytes], str]
 
 
+def canonical(kind: str, message: messages.Message) -> str:
+    """Write a message as the one line on which all implementations agree."""
+    said = [("protocol", str(VERSION))] if type(message) in messages.VERSIONED else []
+    for key, wire in codec.keys(type(message)).items():
+        value = getattr(message, key)
+        said += [(key, canonical_value(one)) for one in (value if wire.many else () if value is None else (value,))]
+    return " ".join(["ok", kind, *(f"{key}={value}" for key, value in said)])
+
+
+def canonical_value(value: object) -> str:
+    """Write one value: numbers in twelve digits, everything else with percent signs for what is not plain ASCII."""
+    if isinstance(value, float):
+        return format(value, ".12g")
+    raw = str(value.value if isinstance(value, enum.Enum) else value).encode()
+    return "".join(chr(byte) if 0x21 <= byte <= 0x7E and byte != 0x25 else f"%{byte:02X}" for byte in raw)
+
+
 def python_adapter(kind: str, data: bytes) -> str:
     """The Python implementation's canonical line."""
     try:
         if kind != "filename":
-            return codec.canonical(kind, codec.decode(kind, data))
+            return canonical(kind, codec.decode(kind, data))
         name = layout.parse_name(data.decode("utf-8", "surrogateescape"))
     except Incomplete:
         return "incomplete"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,11 +11,6 @@ import pytest
 
 from bridge.image import Image, load_image
 from bridge.image.build import build_image
-
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(shutil.which("apt-get") is None, reason="the image is made of Debian packages"),
-]
 
 BOOT_TIMEOUT_S = 60
 
@@ -51,7 +45,6 @@ def test_the_work_disk_is_sound_and_small(image: Image, tmp_path: Path) -> None:
     subprocess.run(["/sbin/e2fsck", "-fn", raw], check=True)
 
 
-@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU")
 @pytest.mark.parametrize("with_disk", [False, True])
 def test_a_machine_finds_its_share_and_its_work_folder(image: Image, tmp_path: Path, with_disk: bool) -> None:
     """Boot with a shell script in the agent's place, which says what it sees."""

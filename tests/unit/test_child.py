@@ -1,0 +1,91 @@
+"""A machine's process: what it used, what it said, and that it ends. Real processes, small ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import psutil
+import pytest
+
+from bridge.errors import CommandFailed
+from bridge.hypervisors import child as module
+from bridge.hypervisors.child import TAIL_BYTES, Child, clean_environment, run_briefly
+
+BUSY_GRANDCHILD = "sh -c 'while :; do :; done' & wait"
+
+
+async def start(script: str, *, has_descendants: bool = False) -> Child:
+    child = Child("test", has_descendants=has_descendants)
+    await child.start(["/bin/sh", "-c", script], env=clean_environment())
+    return child
+
+
+@pytest.mark.parametrize("has_descendants", [True, False])
+def test_descendants_count_only_where_there_can_be_any(has_descendants: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = 0
+    children = psutil.Process.children
+
+    def counted(process: psutil.Process, recursive: bool = False) -> list[psutil.Process]:
+        nonlocal searches
+        searches += 1
+        return children(process, recursive)
+
+    async def go() -> None:
+        child = await start(BUSY_GRANDCHILD, has_descendants=has_descendants)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(psutil.Process, "children", counted)
+                deadline = time.monotonic() + (10 if has_descendants else 0.5)
+                while child.cpu_seconds() < 0.2 and time.monotonic() < deadline:
+                    await asyncio.sleep(0.02)
+                assert (child.cpu_seconds() >= 0.2) is has_descendants
+        finally:
+            await child.kill()
+
+    asyncio.run(go())
+    assert bool(searches) is has_descendants, "a search reads all of /proc, every second of a machine's life"
+
+
+def test_kill_ends_the_descendants_too() -> None:
+    async def go() -> list[psutil.Process]:
+        child = await start(BUSY_GRANDCHILD)
+        family: list[psutil.Process] = []
+        while len(family) < 2:
+            await asyncio.sleep(0.01)
+            family = [process for process in psutil.Process().children(recursive=True) if process.name() == "sh"]
+        await child.kill()
+        await child.kill()
+        return family
+
+    gone, alive = psutil.wait_procs(asyncio.run(go()), timeout=5)
+    assert len(gone) == 2 and not alive
+
+
+def test_only_the_end_of_what_it_says_is_kept() -> None:
+    async def go() -> Child:
+        child = await start(f"head -c {3 * TAIL_BYTES} /dev/zero | tr '\\0' x; echo the end; exit 3")
+        assert await child.wait() == 3
+        await child.kill()
+        return child
+
+    tail = asyncio.run(go()).tail
+    assert len(tail) == TAIL_BYTES and tail.endswith("xthe end\n")
+
+
+def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BRIEFLY_S", 0.2)
+    with pytest.raises(CommandFailed, match=r"sleep 60 has not ended in 0\.2 seconds"):
+        asyncio.run(run_briefly(["/bin/sleep", "60"]))
+    assert not [process for process in psutil.Process().children() if process.name() == "sleep"]
+
+
+def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(CommandFailed, match="/nonexistent cannot be started: No such file or directory"):
+        asyncio.run(run_briefly(["/nonexistent"]))
+
+
+def test_what_the_client_set_for_others_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", ".:../../projects/x")
+    assert "LD_LIBRARY_PATH" not in clean_environment() and clean_environment()["PATH"] == os.environ["PATH"]
