@@ -6,12 +6,13 @@ import asyncio
 import platform
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from guest_side import NotBuilt, agent_path
 from protocol.layout import Share
+from protocol.messages import Finished
 
 from .errors import HypervisorError
 from .guest.stage import stage_in
@@ -24,6 +25,9 @@ from .life.loop import Audience, Limited, TaskLife
 from .life.patience import Limits
 from .workplace import Workplace, occupy
 
+Steering = Callable[[TaskLife], AbstractContextManager[None]]
+"""Who may hold, release and interrupt a life, for the time of the block."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -34,16 +38,39 @@ class Ended:
     results: list[Path]
 
 
-async def run_job(job: Job, audience: Audience, *, hypervisor: str | None = None, boot_s: float | None = None) -> Ended:
-    """Run `job` to its end, by `hypervisor` if it is named. SIGINT and SIGTERM end it cleanly.
+@contextmanager
+def by_signals(life: TaskLife) -> Iterator[None]:
+    """SIGHUP, SIGINT and SIGTERM end the life cleanly."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, life.interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
-    `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`.
+
+async def run_job(
+    job: Job,
+    audience: Audience,
+    steering: Steering = by_signals,
+    *,
+    hypervisor: str | None = None,
+    boot_s: float | None = None,
+    home: Callable[[Finished], None] = lambda finished: None,
+) -> Ended:
+    """Run `job` to its end, by `hypervisor` if it is named.
+
+    `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`. `home` is called in a
+    thread when the results are at their places for good.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
     backend = choose(hypervisor, job.hypervisor)
     with occupy(job.directory) as place:
-        image = load_image(job.image) if backend.needs_image else None
+        image = load_image(job.image, job.resolve) if backend.needs_image else None
         spec = _machine_spec(job, place, backend, image)
         machine = backend(spec)
 
@@ -52,8 +79,8 @@ async def run_job(job: Job, audience: Audience, *, hypervisor: str | None = None
             stage_in(job, spec.share, agent=spec.agent, static_only=static_only)
 
         limited = _limits_of(backend, boot_s)
-        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited)
-        with _signals_to(life.interrupt):
+        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home)
+        with steering(life):
             outcome = await life.run()
     return Ended(outcome, life.progress, life.results)
 
@@ -67,7 +94,7 @@ def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: 
         agent=None if backend.one_folder else _agent(image.arch if image else platform.machine()),
         image=image,
         memory_mb=job.memory_mb,
-        cpus=job.cpus,
+        cpus=job.cpus or 1,
     )
 
 
@@ -83,16 +110,3 @@ def _limits_of(backend: type[Hypervisor], boot_s: float | None) -> Limited:
     if backend.one_folder:
         return Limited(boot=None, silence=None)
     return Limited() if boot_s is None else Limited(boot=Limits(cpu_s=boot_s, clock_s=boot_s))
-
-
-@contextmanager
-def _signals_to(interrupt: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -1,9 +1,10 @@
-"""Bring the results out of the guest's folder into the job directory, whole and durable or not at all."""
+"""Bring the results out of the guest's folder to their places, whole and durable or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from protocol import layout
@@ -16,33 +17,35 @@ from .copy import copy_content
 STDERR_BYTES = 65_536
 
 
-def collect(door: Door, names: Iterable[str], directory: Path, scratch: Path) -> list[Path]:
-    """Copy the outputs `names` from the guest into `directory` and return their paths.
+def collect(door: Door, places: Mapping[str, Path], scratch: Path) -> list[Path]:
+    """Copy the outputs that `places` names from the guest to the paths it gives them, and return these.
 
     Each appears complete or not at all, and is on the disk when this returns: it is written in `scratch`, a folder of
-    ours on the same file system, and moved. All that can be brought are brought, also when one cannot.
+    ours, and moved; where that is another file system, beside its place. All that can be brought are brought, also
+    when one cannot.
 
     :raise GuestError: an output is missing or is no regular file.
     :raise HostError: there is no room, or it cannot be read or written.
     """
     problems: list[GuestError | HostError] = []
     brought = []
-    for name in names:
+    for name, place in places.items():
         try:
-            _bring(door, name, directory, scratch / "result")
+            _bring(door, name, place, scratch / "result")
         except (GuestError, HostError) as error:
             problems.append(error)
         else:
-            brought.append(directory / name)
-    with host_trouble(f"make the results in {directory} durable"):
-        sync_folder(directory)
+            brought.append(place)
+    for folder in dict.fromkeys(place.parent for place in brought):
+        with host_trouble(f"make the results in {folder} durable"):
+            sync_folder(folder)
     if problems:
         raise type(problems[0])("; ".join(map(str, problems)))
     return brought
 
 
-def _bring(door: Door, name: str, directory: Path, temporary: Path) -> None:
-    with host_trouble(f"bring the output {name} to {directory}"):
+def _bring(door: Door, name: str, place: Path, temporary: Path) -> None:
+    with host_trouble(f"bring the output {name} to {place}"):
         try:
             source = door.open(f"{layout.OUT}/{name}")
         except FileNotFoundError:
@@ -50,19 +53,33 @@ def _bring(door: Door, name: str, directory: Path, temporary: Path) -> None:
         except RemoteProtocolError as error:
             raise GuestError(f"the output {name} cannot be taken: {error.reason}") from error
         try:
-            _copy(source, temporary, name)
-            temporary.replace(directory / name)
+            try:
+                _put(source, temporary, place, name)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # Slots in memory, say, and the project's folder on a disk. The name is always the same, so that what a
+                # crash leaves there is replaced the next time.
+                _put(source, place.with_name(f".{place.name[:200]}.vmbridge"), place, name)
         finally:
             os.close(source)
-            temporary.unlink(missing_ok=True)
+
+
+def _put(source: int, temporary: Path, place: Path, name: str) -> None:
+    try:
+        _copy(source, temporary, name)
+        temporary.replace(place)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _copy(source: int, temporary: Path, name: str) -> None:
+    os.lseek(source, 0, os.SEEK_SET)
     size = os.fstat(source).st_size
     there = os.statvfs(temporary.parent)
     if size > (free := there.f_bavail * there.f_frsize):
         raise HostError(f"the output {name} has {size:,} bytes, but only {free:,} are free in {temporary.parent}")
-    with temporary.open("xb") as file:
+    with temporary.open("wb") as file:
         copy_content(source, file.fileno(), size)
         os.fsync(file.fileno())
 

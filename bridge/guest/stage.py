@@ -32,21 +32,22 @@ def stage_in(job: Job, share: layout.Share, *, agent: Path | None, static_only: 
     :raise HostError: a file could not be written.
     """
     task = job.task()
-    program = _existing(job, job.application, "application")
-    inputs = [_existing(job, name, "copy_file_to_VM") for name in task.input]
+    sources = {job.application: _existing(job, job.application, "application")}
+    for name in task.input:
+        sources.setdefault(name, _existing(job, name, "copy_file_to_VM"))
     for name in job.results:
-        if (job.directory / name).is_dir():
-            raise JobFileError(job.file, 0, "copy_file_from_VM", f"{job.directory / name} is a folder. Move it away")
+        if job.path(name).is_dir():
+            raise JobFileError(job.file, 0, "copy_file_from_VM", f"{job.path(name)} is a folder. Move it away")
     if static_only:
-        refuse_dynamic(program)
+        refuse_dynamic(sources[job.application])
     with host_trouble("make the shared folder"):
         make_anew(share)
         folder = share.host / layout.IN
         folder.mkdir()
     # A hard link costs nothing, but only an export that the guest cannot write may hold one.
     may_link = share.host != share.guest
-    for source in dict.fromkeys((program, *inputs)):
-        put(source, folder / source.name, EXECUTABLE if source == program else PLAIN, may_link=may_link)
+    for name, source in sources.items():
+        put(source, folder / name, EXECUTABLE if name == job.application else PLAIN, may_link=may_link)
     if agent is not None:
         put(agent, share.host / layout.AGENT, EXECUTABLE, may_link=False)
     with host_trouble("write the task"):
@@ -90,7 +91,7 @@ def refuse_dynamic(program: Path) -> None:
 
 
 def _existing(job: Job, name: str, element: str) -> Path:
-    path = job.directory / name
+    path = job.path(name)
     if not path.is_file():
         problem = "is no file" if path.exists() else "does not exist"
         raise JobFileError(job.file, 0, element, f"{path} {problem}. Put it into the job directory")

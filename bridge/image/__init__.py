@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,20 +36,21 @@ class Image:
     static_programs_only: bool
 
 
-def load_image(path: Path) -> Image:
+def load_image(path: Path, resolve: Callable[[Path], Path] = lambda path: path) -> Image:
     """Return the image in the folder `path`, or that of the `image.json` at `path`.
 
-    The files are looked for, not read.
+    `resolve` tells which file a path stands for, as in a slot, where names are links. The files are looked for, not
+    read.
 
     :raise ImageError: it is not there, is broken, or was made for another version of the bridge.
     """
     manifest = path / MANIFEST if path.is_dir() else path
-    return _Manifest(manifest, _read(manifest, path)).image()
+    return _Manifest(manifest, _read(manifest, path, resolve), resolve).image()
 
 
-def _read(manifest: Path, asked_for: Path) -> object:
+def _read(manifest: Path, asked_for: Path, resolve: Callable[[Path], Path]) -> object:
     try:
-        with manifest.open("rb") as file:
+        with resolve(manifest).open("rb") as file:
             text = file.read(_MANIFEST_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError(f"image {asked_for} not found. Build one with: vmbridge image build {asked_for}") from None
@@ -68,6 +70,7 @@ class _Manifest:
 
     file: Path
     content: object
+    resolve: Callable[[Path], Path]
 
     def image(self) -> Image:
         self._expect("format", FORMAT, "This bridge knows")
@@ -102,7 +105,7 @@ class _Manifest:
         name = self._text(key)
         if not name or "/" in name or name.startswith("."):
             raise self._wrong(key, "the name of a file beside it")
-        path = self.file.parent / name
+        path = self.resolve(self.file.parent / name)
         if not path.is_file():
             raise ImageError(f"{path} is missing from the image. {_build_again(self.file)}")
         return path

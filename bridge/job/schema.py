@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,26 @@ logger = logging.getLogger(__name__)
 JOB_FILE = "job.xml"
 MAX_JOB_FILE_BYTES = 1_048_576
 
-OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE})
-"""Names in the job directory that are the bridge's own; no output may be called so."""
+CHECKPOINT_PERIOD_S = 300.0
+"""What the client's own library takes where nobody says."""
+
+OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml", "stderr.txt"})
+"""Names in the job directory that are the bridge's own or the client's; no output may be called so."""
+
+
+def itself(path: Path) -> Path:
+    """Return `path`: in an ordinary job directory a name stands for itself."""
+    return path
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One task in one machine, as its job file describes it. Files are plain names in the job directory."""
+    """One task in one machine, as its job file describes it. Files are plain names in the job directory.
+
+    `resolve` tells which file a path in the job directory stands for, as in a slot, where names are links. `cpus` is
+    None where the job file leaves it to whoever runs the job. `takes_more_arguments` says that those on the command
+    line of the bridge are meant for the program.
+    """
 
     file: Path
     machine: str
@@ -51,13 +64,19 @@ class Job:
     stderr: str | None = None
     hypervisor: str | None = None
     memory_mb: int = 256
-    cpus: int = 1
-    checkpoint_period: float = 300.0
+    cpus: int | None = None
+    checkpoint_period: float | None = None
+    takes_more_arguments: bool = False
+    resolve: Callable[[Path], Path] = field(default=itself, compare=False)
 
     @property
     def directory(self) -> Path:
         """The job directory: inputs are taken from here and results are brought here."""
         return self.file.parent
+
+    def path(self, name: str) -> Path:
+        """Return the file that `name` stands for in the job directory."""
+        return self.resolve(self.directory / name)
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -77,21 +96,22 @@ class Job:
             stdin=self.stdin,
             stdout=self.stdout,
             stderr=self.stderr,
-            checkpoint_period=self.checkpoint_period,
+            checkpoint_period=CHECKPOINT_PERIOD_S if self.checkpoint_period is None else self.checkpoint_period,
         )
 
 
-def read_job(directory: Path) -> Job:
-    """Read `directory/job.xml`.
+def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
+    """Read `directory/job.xml`; `resolve` tells which file a path in `directory` stands for.
 
     :raise JobFileError: it is missing or broken, or asks for what cannot be done; the message names the file, the line
         and the element, and says what to do.
     """
     file = Path(os.path.abspath(directory)) / JOB_FILE  # so that no name in a command begins with "-" or holds "x:"
-    if file.exists() and not file.is_file():
+    real = resolve(file)
+    if real.exists() and not real.is_file():
         raise JobFileError(file, 0, "", "is no file")  # opening a pipe would wait for its writer
     try:
-        with file.open("rb") as opened:
+        with real.open("rb") as opened:
             data = opened.read(MAX_JOB_FILE_BYTES + 1)
     except OSError as error:
         hint = (
@@ -101,7 +121,8 @@ def read_job(directory: Path) -> Job:
     if len(data) > MAX_JOB_FILE_BYTES:
         raise JobFileError(file, 0, "", f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small")
     # What is no UTF-8 stays what it is, and is refused only where a guest would have to be told of it.
-    return parse_job(file, data.decode("utf-8", "surrogateescape"))
+    job = parse_job(file, data.decode("utf-8", "surrogateescape"))
+    return replace(job, resolve=resolve)
 
 
 def parse_job(file: Path, text: str) -> Job:
@@ -201,8 +222,8 @@ def _file_name(text: str) -> str | None:
 
 
 def _result_name(text: str) -> str | None:
-    if text in OWN_NAMES:
-        raise ValueError(f"{text!r} is a name that the bridge uses itself. Choose another")
+    if text in OWN_NAMES or text.startswith("boinc_"):
+        raise ValueError(f"{text!r} is a name that the bridge or the BOINC client uses itself. Choose another")
     return _file_name(text)
 
 
@@ -303,6 +324,7 @@ _TABLE = {
     "memory_size_mb": _Row("memory_mb", _whole(64, 1_048_576, "MB")),
     "ncpus": _Row("cpus", _whole(1, 256, "CPUs")),
     "checkpoint_period": _Row("checkpoint_period", _seconds),
+    "append_cmdline_args": _Row("takes_more_arguments", _flag),
 }
 
 _NOT_YET_IN_JOB = frozenset({"unzip_task", "VMmanage_task", "unzip_input", "zip_output"})

@@ -31,18 +31,23 @@ class End(enum.Enum):
     SUCCESS = "success"
     INTERRUPTED = "interrupted"
     PROGRAM_FAILED = "program failed"
-    GUEST_FAILED = "guest failed"
+    GUEST_FAILED = "guest failed"  #: it says itself that it cannot
+    MACHINE_FAILED = "machine failed"  #: it ended, or the guest is silent
     BRIDGE_FAILED = "bridge failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: for people `message` and `details` (the end of what the program or the console printed)."""
+    """How a job ended: for people `message` and `details` (the end of what the program or the console printed).
+
+    `code` is the program's, where it ended by itself.
+    """
 
     end: End
     message: str
     details: str = ""
     error: BridgeError | None = None
+    code: int = 0
 
 
 DETAIL_LINES = 20
@@ -61,9 +66,8 @@ def decide(facts: Facts) -> Outcome:
         return Outcome(End.INTERRUPTED, "interrupted; the machine was removed before the results were complete")
     if finished is not None and finished.code != 0:
         reason = f": {finished.message}" if finished.message else ""
-        return Outcome(
-            End.PROGRAM_FAILED, f"the program ended with code {finished.code}{reason}", last_lines(facts.stderr)
-        )
+        message = f"the program ended with code {finished.code}{reason}"
+        return Outcome(End.PROGRAM_FAILED, message, last_lines(facts.stderr), code=finished.code)
     if facts.errors:
         error = facts.errors[0]
         return Outcome(End.BRIDGE_FAILED, str(error), last_lines(facts.stderr), error)
@@ -73,9 +77,9 @@ def decide(facts: Facts) -> Outcome:
         )
     if facts.machine_gone is not None:
         message = f"the machine ended before the program had finished: {facts.machine_gone}"
-        return Outcome(End.GUEST_FAILED, message, last_lines(facts.console))
+        return Outcome(End.MACHINE_FAILED, message, last_lines(facts.console))
     assert facts.lost is not None, "a job ended without a reason"
-    return Outcome(End.GUEST_FAILED, facts.lost, last_lines(facts.console))
+    return Outcome(End.MACHINE_FAILED, facts.lost, last_lines(facts.console))
 
 
 def last_lines(text: str) -> str:

@@ -25,7 +25,7 @@ from ..job import Job
 from .accounting import Progress, account
 from .decide import Facts, Outcome, decide
 from .patience import BOOT, SILENCE, Limits, Patience
-from .tables import Action, Event, State, step
+from .tables import JOB, MACHINE, Action, Actions, Event, Power, PowerEvent, State, step
 
 logger = getLogger(__name__)
 
@@ -35,9 +35,12 @@ LOOK_EVERY_S = 1.0
 COMPLAINTS = 20
 """How many broken messages of a guest are told about; a hostile one could fill a disk with them."""
 
+PAUSE_TOLD_AFTER_S = 5.0
+"""A shorter pause is not worth a line: a client that limits the use of the processor pauses every second."""
+
 
 class Audience(Protocol):
-    """Who hears how the job goes: a person at a terminal, say."""
+    """Who hears how the job goes: a person at a terminal, the BOINC client."""
 
     def runs_on(self, what: str) -> None:
         """This is what will run the machine, in the hypervisor's own words."""
@@ -69,7 +72,9 @@ class TaskLife:
         stage: Callable[[], None],
         audience: Audience,
         limited: Limited,
+        home: Callable[[Finished], None] = lambda finished: None,
     ) -> None:
+        """`home` is called in a thread when the results are at their places for good, before the machine goes."""
         self._job = job
         self._share = share
         self._scratch = scratch
@@ -77,8 +82,10 @@ class TaskLife:
         self._stage = stage
         self._audience = audience
         self._limited = limited
+        self._home = home
         self._state = State.NEW
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._power = Power.OFF
+        self._events: asyncio.Queue[Event | PowerEvent] = asyncio.Queue()
         self._events.put_nowait(Event.BEGIN)
         self._facts = Facts()
         self._progress = Progress()
@@ -86,6 +93,9 @@ class TaskLife:
         self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Task[None] | None = None
+        self._paused_at = 0.0
+        self._stood_still_s = 0.0
+        self._pause_told = False
         self._complaints = 0
         self._unheard = False
         self.results: list[Path] = []
@@ -112,12 +122,30 @@ class TaskLife:
         self._facts.interrupted = True
         self._events.put_nowait(Event.TROUBLE)
 
-    async def _take_step(self, event: Event) -> None:
-        state, actions = step(self._state, event)
+    def hold(self) -> None:
+        """Let the machine stand still, now or as soon as there is one, until `release`."""
+        self._events.put_nowait(PowerEvent.HOLD)
+
+    def release(self) -> None:
+        """Let the machine run."""
+        self._events.put_nowait(PowerEvent.RELEASE)
+
+    async def _take_step(self, event: Event | PowerEvent) -> None:
+        if isinstance(event, PowerEvent):
+            await self._switch(event)
+            return
+        state, actions = step(JOB, self._state, event)
         if state is not self._state:
             logger.info("%s -> %s: %s", self._state.value, state.value, event.value)
             self._state = state
             self._tell(self._audience.state, state)
+        await self._perform_all(actions)
+
+    async def _switch(self, event: PowerEvent) -> None:
+        self._power, actions = step(MACHINE, self._power, event)
+        await self._perform_all(actions)
+
+    async def _perform_all(self, actions: Actions) -> None:
         for action in actions:
             await self._perform(action)
 
@@ -147,6 +175,7 @@ class TaskLife:
         self._be_patient(self._limited.boot)
         self._watch.start()
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+        await self._switch(PowerEvent.STARTED)
 
     async def _collect(self) -> None:
         """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
@@ -154,9 +183,13 @@ class TaskLife:
         self._see_machine()
         self._waiting.cancel()
         await self._hypervisor.stop()
+        await self._switch(PowerEvent.STOPPED)
         door = self._watch.door
         self._facts.stderr = stderr_tail(door)
-        self.results = await asyncio.to_thread(collect, door, self._job.results, self._job.directory, self._scratch)
+        places = {name: self._job.path(name) for name in self._job.results}
+        self.results = await asyncio.to_thread(collect, door, places, self._scratch)
+        if self._facts.finished is not None and self._facts.finished.code == 0:
+            await asyncio.to_thread(self._home, self._facts.finished)
         self._facts.collected = True
 
     async def _remove_machine(self) -> None:
@@ -168,12 +201,27 @@ class TaskLife:
         if self._waiting is not None:
             self._waiting.cancel()
         await self._hypervisor.remove()
+        await self._switch(PowerEvent.STOPPED)
+
+    async def _pause_machine(self) -> None:
+        self._paused_at = asyncio.get_running_loop().time()
+        await self._hypervisor.pause()
+
+    async def _resume_machine(self) -> None:
+        await self._hypervisor.resume()
+        stood_still_s = asyncio.get_running_loop().time() - self._paused_at
+        self._stood_still_s += stood_still_s
+        if self._pause_told:
+            logger.info("the machine runs again after %.0f seconds", stood_still_s)
+            self._pause_told = False
 
     _ACTIONS: ClassVar[dict[Action, tuple[Callable[[TaskLife], Awaitable[None]], Event | None]]] = {
         Action.STAGE: (_stage_in, Event.STAGED),
         Action.START_MACHINE: (_start_machine, None),  # the guest's first word is the event
         Action.COLLECT: (_collect, Event.COLLECTED),
         Action.REMOVE_MACHINE: (_remove_machine, Event.REMOVED),
+        Action.PAUSE_MACHINE: (_pause_machine, None),
+        Action.RESUME_MACHINE: (_resume_machine, None),
     }
 
     # What the neighbours say
@@ -230,12 +278,26 @@ class TaskLife:
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         self._see_machine()
-        if self._patience is not None and self._facts.lost is None:
-            now = asyncio.get_running_loop().time()
-            if lost := self._patience.lost(cpu_s=self._progress.cpu_seconds, now=now):
-                what = "never came up" if self._state is State.BOOTING else "is lost"
-                self._facts.lost = f"the guest {what}: {lost}"
-                self._events.put_nowait(Event.TROUBLE)
+        if self._power is Power.PAUSED:
+            self._tell_pause()
+        elif self._patience is not None and self._facts.lost is None:
+            self._miss(self._patience)
+
+    def _miss(self, patience: Patience) -> None:
+        if lost := patience.lost(cpu_s=self._progress.cpu_seconds, now=self._ran_s()):
+            what = "never came up" if self._state is State.BOOTING else "is lost"
+            self._facts.lost = f"the guest {what}: {lost}"
+            self._events.put_nowait(Event.TROUBLE)
+
+    def _tell_pause(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._pause_told and now - self._paused_at >= PAUSE_TOLD_AFTER_S:
+            logger.info("the machine is paused: suspended by the client")
+            self._pause_told = True
+
+    def _ran_s(self) -> float:
+        """The loop's clock without the time in which the machine stood still, in which no guest can be missed."""
+        return asyncio.get_running_loop().time() - self._stood_still_s
 
     def _see_machine(self) -> None:
         condition = self._hypervisor.examine()
@@ -247,5 +309,5 @@ class TaskLife:
             self._tell(self._audience.progress, self._progress)
 
     def _be_patient(self, limits: Limits | None) -> None:
-        now = asyncio.get_running_loop().time()
-        self._patience = None if limits is None else Patience(limits, cpu_s=self._progress.cpu_seconds, now=now)
+        cpu_s = self._progress.cpu_seconds
+        self._patience = None if limits is None else Patience(limits, cpu_s=cpu_s, now=self._ran_s())

@@ -1,12 +1,15 @@
-"""The life of a job as a table: `(state, event) -> (state, actions)`. Pure; every transition is in this file.
+"""The life of a job and of its machine as two tables: `(state, event) -> (state, actions)`. Pure.
 
-Events that tell *why* something happened carry no reason here: facts are collected beside the table and judged once,
-at the end, by `decide`.
+Every transition is in this file. The two tables are apart because each goes its own way: a job may be told to stand
+still in any state, and its machine may not be there yet. Events that tell *why* something happened carry no reason
+here: facts are collected beside the tables and judged once, at the end, by `decide`.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
+from typing import TypeVar
 
 
 class State(enum.Enum):
@@ -33,26 +36,49 @@ class Event(enum.Enum):
     REMOVED = "removed"
 
 
+class Power(enum.Enum):
+    """Whether the machine runs, and whether it may."""
+
+    OFF = "off"  #: there is none; one that starts may run
+    OFF_HELD = "off, held"  #: there is none; one that starts must stand still
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+class PowerEvent(enum.Enum):
+    """What can happen to the machine."""
+
+    HOLD = "hold"  #: it must use no processor, says the client
+    RELEASE = "release"
+    STARTED = "started"
+    STOPPED = "stopped"
+
+
 class Action(enum.Enum):
-    """What the loop does; each ends in an event."""
+    """What the loop does; the job's each end in an event."""
 
     STAGE = "stage"
     START_MACHINE = "start machine"
     COLLECT = "collect"
     REMOVE_MACHINE = "remove machine"
+    PAUSE_MACHINE = "pause machine"
+    RESUME_MACHINE = "resume machine"
 
 
-Step = tuple[State, tuple[Action, ...]]
+Actions = tuple[Action, ...]
+AnyState = TypeVar("AnyState", State, Power)
+AnyEvent = TypeVar("AnyEvent", Event, PowerEvent)
+Table = dict[AnyState, dict[AnyEvent, tuple[AnyState, Actions]]]
 
-_GIVE_UP: Step = (State.REMOVING, (Action.REMOVE_MACHINE,))
-_COLLECT: Step = (State.COLLECTING, (Action.COLLECT,))
+_GIVE_UP = (State.REMOVING, (Action.REMOVE_MACHINE,))
+_COLLECT = (State.COLLECTING, (Action.COLLECT,))
 
 
-def _stay(state: State) -> Step:
+def _stay(state: AnyState) -> tuple[AnyState, Actions]:
     return state, ()
 
 
-JOB: dict[State, dict[Event, Step]] = {
+JOB: Table[State, Event] = {
     State.NEW: {
         Event.BEGIN: (State.STAGING, (Action.STAGE,)),
     },
@@ -89,23 +115,48 @@ JOB: dict[State, dict[Event, Step]] = {
     State.ENDED: {},
 }
 
+MACHINE: Table[Power, PowerEvent] = {
+    Power.OFF: {
+        PowerEvent.STARTED: (Power.RUNNING, ()),
+        PowerEvent.HOLD: (Power.OFF_HELD, ()),
+        PowerEvent.RELEASE: _stay(Power.OFF),
+        PowerEvent.STOPPED: _stay(Power.OFF),
+    },
+    Power.OFF_HELD: {
+        PowerEvent.STARTED: (Power.PAUSED, (Action.PAUSE_MACHINE,)),
+        PowerEvent.RELEASE: (Power.OFF, ()),
+        PowerEvent.HOLD: _stay(Power.OFF_HELD),
+        PowerEvent.STOPPED: _stay(Power.OFF_HELD),
+    },
+    Power.RUNNING: {
+        PowerEvent.HOLD: (Power.PAUSED, (Action.PAUSE_MACHINE,)),
+        PowerEvent.STOPPED: (Power.OFF, ()),
+        PowerEvent.RELEASE: _stay(Power.RUNNING),
+    },
+    Power.PAUSED: {
+        PowerEvent.RELEASE: (Power.RUNNING, (Action.RESUME_MACHINE,)),
+        PowerEvent.STOPPED: (Power.OFF_HELD, ()),
+        PowerEvent.HOLD: _stay(Power.PAUSED),
+    },
+}
+
 
 class IllegalEvent(Exception):
     """An event came that the table does not know in this state: a bug of the loop."""
 
-    def __init__(self, state: State, event: Event) -> None:
-        legal = ", ".join(known.value for known in JOB[state]) or "nothing"
+    def __init__(self, state: State | Power, event: Event | PowerEvent, known: Iterable[Event | PowerEvent]) -> None:
+        legal = ", ".join(event.value for event in known) or "nothing"
         super().__init__(f"{event.value!r} cannot happen in state {state.value!r}; legal: {legal}")
         self.state = state
         self.event = event
 
 
-def step(state: State, event: Event) -> Step:
-    """Return the state after `event`, and what is to be done.
+def step(table: Table[AnyState, AnyEvent], state: AnyState, event: AnyEvent) -> tuple[AnyState, Actions]:
+    """Return the state after `event` in `table`, and what is to be done.
 
     :raise IllegalEvent: the pair is not in the table.
     """
     try:
-        return JOB[state][event]
+        return table[state][event]
     except KeyError:
-        raise IllegalEvent(state, event) from None
+        raise IllegalEvent(state, event, table[state]) from None

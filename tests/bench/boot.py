@@ -93,7 +93,7 @@ class _Bench:
         share = Share.two_folders(self.folder / "shared")
         job = Job(self.folder / "job.xml", "bench", image.kernel.parent, "worker")
         agent = agent_path(image.arch)
-        spec = MachineSpec("bench", self.folder, share, agent, image, job.memory_mb, job.cpus)
+        spec = MachineSpec("bench", self.folder, share, agent, image, job.memory_mb, job.cpus or 1)
         (self.folder / "worker").write_text(_PROGRAM)
         make_anew(share)
         stage_in(job, share, agent=agent, static_only=image.static_programs_only)

@@ -44,7 +44,7 @@ def measure() -> list[Figure]:
         with Door(folder / "guest") as door:
             results = alternate(
                 {
-                    "collect": lambda: _speed(target, lambda: collect(door, ["data"], target.parent, folder)),
+                    "collect": lambda: _speed(target, lambda: collect(door, {"data": target}, folder)),
                     "cp, sync": lambda: _speed(target, lambda: _do(["cp", source, target], ["sync", target])),
                 },
                 ROUNDS,

@@ -116,9 +116,12 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         ),
         (
             with_task("<copy_file_from_VM>job.xml</copy_file_from_VM>"),
-            "'job.xml' is a name that the bridge uses itself",
+            "'job.xml' is a name that the bridge or the BOINC client uses itself",
         ),
-        (with_task("<stdout_filename>shared</stdout_filename>"), "'shared' is a name that the bridge uses itself"),
+        (
+            with_task("<stdout_filename>shared</stdout_filename>"),
+            "'shared' is a name that the bridge or the BOINC client uses itself",
+        ),
         (with_task("<memory_size_mb>lots</memory_size_mb>"), "'lots' is not a whole number of MB from 64 to 1048576"),
         (with_task("<memory_size_mb>63</memory_size_mb>"), "'63' is not a whole number of MB"),
         (with_task("<ncpus>0</ncpus>"), "<ncpus>: '0' is not a whole number of CPUs from 1 to 256"),

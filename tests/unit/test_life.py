@@ -180,7 +180,7 @@ def test_a_machine_that_ends_too_early_is_told_with_its_console(tmp_path: Path) 
         machine.die("the machine switched itself off")
 
     lived = live(tmp_path, (0.05, die))
-    assert lived.outcome.end is End.GUEST_FAILED
+    assert lived.outcome.end is End.MACHINE_FAILED
     assert "ended before the program had finished: the machine switched itself off" in lived.outcome.message
     assert lived.outcome.details == "Kernel panic - not syncing"
 
@@ -196,7 +196,7 @@ def test_the_last_words_of_a_machine_that_switched_itself_off_count(tmp_path: Pa
 def test_a_guest_that_never_comes_up_is_given_up(tmp_path: Path) -> None:
     limited = Limited(boot=Limits(cpu_s=10, clock_s=0.5))
     lived = live(tmp_path, limited=limited, prepare=lambda machine, life: setattr(machine, "console", "booting..."))
-    assert lived.outcome.end is End.GUEST_FAILED
+    assert lived.outcome.end is End.MACHINE_FAILED
     assert lived.outcome.message.startswith("the guest never came up: silent for 1 seconds")
     assert lived.outcome.details == "booting..."
 

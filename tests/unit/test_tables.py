@@ -10,7 +10,7 @@ from bridge.errors import HostError
 from bridge.life.accounting import Progress, account
 from bridge.life.decide import DETAIL_LINES, End, Facts, decide, last_lines
 from bridge.life.patience import Limits, Patience
-from bridge.life.tables import JOB, Action, Event, IllegalEvent, State, step
+from bridge.life.tables import JOB, MACHINE, Action, Event, IllegalEvent, Power, PowerEvent, State, step
 from protocol.messages import Checkpoint, CreditReport, Finished, FractionDone, GuestState, Status
 
 IMPOSSIBLE = {
@@ -28,9 +28,22 @@ IMPOSSIBLE = {
 def test_every_pair_is_decided_on_purpose(state: State, event: Event) -> None:
     if event in IMPOSSIBLE[state]:
         with pytest.raises(IllegalEvent, match=f"'{event.value}' cannot happen in state '{state.value}'"):
-            step(state, event)
+            step(JOB, state, event)
     else:
-        assert step(state, event) == JOB[state][event]
+        assert step(JOB, state, event) == JOB[state][event]
+
+
+@pytest.mark.parametrize(("power", "event"), list(itertools.product(Power, PowerEvent)))
+def test_every_pair_of_the_machine_is_decided_on_purpose(power: Power, event: PowerEvent) -> None:
+    if event is PowerEvent.STARTED and power in (Power.RUNNING, Power.PAUSED):
+        with pytest.raises(IllegalEvent, match="'started' cannot happen"):
+            step(MACHINE, power, event)
+    else:
+        after, actions = step(MACHINE, power, event)
+        held = event is PowerEvent.HOLD or (event is not PowerEvent.RELEASE and power in (Power.OFF_HELD, Power.PAUSED))
+        assert (after in (Power.OFF_HELD, Power.PAUSED)) == held, "what the client said last counts"
+        assert (Action.PAUSE_MACHINE in actions) == (after is Power.PAUSED and power is not Power.PAUSED)
+        assert (Action.RESUME_MACHINE in actions) == (power is Power.PAUSED and after is Power.RUNNING)
 
 
 def test_every_way_through_the_table_removes_the_machine_before_the_end() -> None:
@@ -60,10 +73,10 @@ ERROR = HostError("disk full")
         (Facts(guest_error="no task", machine_gone="off"), End.GUEST_FAILED, "the guest cannot run the task: no task"),
         (
             Facts(machine_gone="signal 9", lost="silent"),
-            End.GUEST_FAILED,
+            End.MACHINE_FAILED,
             "ended before the program had finished: signal 9",
         ),
-        (Facts(lost="the guest never came up"), End.GUEST_FAILED, "the guest never came up"),
+        (Facts(lost="the guest never came up"), End.MACHINE_FAILED, "the guest never came up"),
     ],
 )
 def test_the_fact_that_explains_the_others_is_told(facts: Facts, end: End, message: str) -> None:

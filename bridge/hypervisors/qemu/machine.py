@@ -125,8 +125,13 @@ class Qemu:
         return self._work_disk
 
     async def _execute(self, command: str) -> None:
-        async with self._translated(command):
-            await asyncio.wait_for(self._qmp.execute(command), _QMP_WITHIN_S)
+        """Tell the machine something; one that has ended by itself is not told anything."""
+        try:
+            async with self._translated(command):
+                await asyncio.wait_for(self._qmp.execute(command), _QMP_WITHIN_S)
+        except CommandFailed:
+            if self._child.running:
+                raise
 
     @asynccontextmanager
     async def _translated(self, doing: str) -> AsyncIterator[None]:

@@ -1,0 +1,53 @@
+"""When the client will look into a channel next. Pure; `now` is in seconds of any steady clock.
+
+The client looks about once a second, at a moment of its own, and never sees a value younger than the message that lies
+in the channel, which may not be written over. To have the newest value there when it looks, a writer must know that
+moment. It learns it from messages that lay unread for a while and then were taken: two of them, one period apart, are
+a rhythm. A reader that takes everything at once has none, and whoever writes to it writes at once.
+"""
+
+from __future__ import annotations
+
+PERIOD_S = 1.0
+"""Between two looks of the client (TASK_POLL_PERIOD; 1.0006 measured)."""
+
+BEFORE_S = 0.03
+"""So long before the earliest moment of the next look a value is written."""
+
+_TOLERANCE_S = 0.2
+"""Looks are seen only at our own, ten times a second; two of them are that uncertain together."""
+
+
+class Rhythm:
+    """Learns from what becomes of our messages in one channel."""
+
+    def __init__(self) -> None:
+        self._written: float | None = None
+        self._unread: float | None = None
+        self._taken: float | None = None
+        self._known = False
+
+    def wrote(self, now: float) -> None:
+        """A message was put in."""
+        self._written = now
+        self._unread = None
+
+    def look(self, now: float, *, full: bool) -> None:
+        """The channel was looked at, and the message was still there (`full`) or had been taken."""
+        if self._written is None:
+            return
+        if full:
+            self._unread = now
+            return
+        written, self._written = self._written, None
+        earliest = written if self._unread is None else self._unread
+        fits = self._taken is not None and abs(earliest - self._taken - PERIOD_S) <= _TOLERANCE_S
+        # A message that was taken before it was ever seen unread tells nothing, unless its moment was foretold.
+        self._known = fits and (self._known or self._unread is not None)
+        self._taken = earliest if self._known or self._unread is not None else None
+
+    def write_at(self, now: float) -> float:
+        """Return when the next value should be written into the empty channel: `now`, or a moment to come."""
+        if not self._known or self._taken is None:
+            return now
+        return max(now, self._taken + PERIOD_S - BEFORE_S)

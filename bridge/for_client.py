@@ -1,0 +1,256 @@
+"""Run one job for the BOINC client, from the lock of its slot to the file that tells the client how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from logging import getLogger
+from pathlib import Path
+
+import psutil
+
+import protocol
+from protocol import layout
+from protocol.codec import decode, encode, size_limit
+from protocol.errors import ProtocolError
+from protocol.files import Door, write_atomic
+from protocol.messages import Finished
+
+from . import __version__
+from .client.app_ipc import AppIpc, AppStatus
+from .client.init_data import InitData
+from .client.link import ClientLink
+from .client.slot import Locked, Slot, exit_status
+from .errors import BridgeError, host_trouble
+from .job import Job, read_job
+from .life.accounting import Progress
+from .life.decide import End
+from .life.loop import TaskLife
+from .life.tables import State
+from .options import OptionError, Options, parse_options
+from .run import by_signals, run_job
+from .verdict import Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_on
+
+logger = getLogger(__name__)
+
+HOME = ".vmbridge.home"
+"""The record in the slot that the results are home: the guest's `finished`."""
+
+LOCK_WITHIN_S = 35.0
+"""How long the last process of this job may take to end, as the client's own library grants it."""
+
+_LOCK_EVERY_S = 1.0
+_LOCKED_DELAY_S = 600.0
+_TAKEN_WITHIN_S = 3.0
+"""The client looks once a second; one that does not is busy or gone."""
+
+MAX_CPUS = 256
+
+
+def run(
+    slot: Slot,
+    init_data: InitData | None,
+    ipc: AppIpc | None,
+    words: Sequence[str],
+    *,
+    lock_within_s: float = LOCK_WITHIN_S,
+) -> int:
+    """Run the job in `slot` and tell the client how it ended; returns the exit status.
+
+    `words` are the command line's. Without `init_data` and `ipc` there is no client.
+    """
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO)
+    # qemu.qmp reports each lost connection as an error of its own; we say what became of the machine.
+    getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+    # Volunteers read this, and the client uploads only the last 63 KB: no command lines.
+    getLogger("bridge.hypervisors.child").setLevel(logging.WARNING)
+    try:
+        options = parse_options(words)
+    except OptionError as error:
+        return _end(slot, verdict_on(error))
+    if options.version:
+        print(f"vmbridge-app {__version__}")
+        return 0
+    logger.info(
+        "vmbridge-app %s, protocol %d, Python %s, %s",
+        __version__,
+        protocol.VERSION,
+        platform.python_version(),
+        _client(init_data),
+    )
+    if not _lock(slot, lock_within_s):
+        return _end(slot, TemporaryExit(_LOCKED_DELAY_S, "another process of this job is still at work in the slot"))
+    try:
+        return _end(slot, _run(slot, init_data, ipc, options))
+    finally:
+        slot.unlock()
+
+
+def _client(init_data: InitData | None) -> str:
+    if init_data is None:
+        return "without a BOINC client"
+    return f"BOINC client {init_data.client_version}, slot {init_data.slot}, {init_data.result_name}"
+
+
+def _lock(slot: Slot, within_s: float) -> bool:
+    until = time.monotonic() + within_s
+    waiting = False
+    while True:
+        try:
+            slot.lock()
+            return True
+        except Locked as error:
+            if not waiting:
+                logger.info("waiting for up to %.0f seconds: %s", within_s, error)
+            waiting = True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(min(_LOCK_EVERY_S, within_s))
+
+
+def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
+    if (message := _home_already(slot.directory)) is not None:
+        logger.info("the results are at their places already, from an earlier start")
+        return Finish(0, message)
+    try:
+        job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
+        return asyncio.run(_live(job, init_data, ipc, options))
+    except BridgeError as error:
+        return verdict_on(error)
+
+
+def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
+    """Fill in what the job file leaves to the command line and to the client, in this order."""
+    client = init_data or InitData()
+    by_client = math.ceil(client.ncpus) or None
+    return replace(
+        job,
+        cpus=min(options.cpus or job.cpus or by_client or 1, MAX_CPUS),
+        memory_mb=options.memory_mb or job.memory_mb,
+        arguments=job.arguments + (options.arguments if job.takes_more_arguments else ()),
+        checkpoint_period=max(job.checkpoint_period or 0.0, client.checkpoint_period) or None,
+    )
+
+
+async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
+    link = None if init_data is None or ipc is None else ClientLink(ipc, init_data, alive=psutil.pid_exists)
+    side = _ClientSide(link, init_data or InitData(), job)
+    try:
+        ended = await run_job(
+            job,
+            side,
+            side.steering,
+            hypervisor=options.hypervisor,
+            home=lambda finished: _record(job.directory, finished),
+        )
+        if ended.outcome.details:
+            logger.info("the last that was printed there:\n%s", ended.outcome.details)
+        if link is not None and ended.outcome.end is not End.INTERRUPTED and not await link.settle(_TAKEN_WITHIN_S):
+            logger.info("the client has not taken the last status")
+    finally:
+        if link is not None:
+            link.stop()
+    return verdict_of(ended.outcome, aborted=side.aborted)
+
+
+class _ClientSide:
+    """Between the client and the life of the job: an `Audience` for the one, `Orders` from the other."""
+
+    def __init__(self, link: ClientLink | None, init_data: InitData, job: Job) -> None:
+        self._link = link
+        self._init_data = init_data
+        # A machine takes its memory little by little; the client plans with what it will be.
+        self._wss = job.memory_mb * 1024.0 * 1024.0
+        self._life: TaskLife | None = None
+        self.aborted = False
+
+    @contextmanager
+    def steering(self, life: TaskLife) -> Iterator[None]:
+        """Let the client and signals steer `life` for the time of the block."""
+        self._life = life
+        with by_signals(life):
+            if self._link is not None:
+                self._link.start(self)
+            yield
+
+    # Audience
+
+    def runs_on(self, what: str) -> None:
+        logger.info("the machine runs on %s", what)
+
+    def state(self, state: State) -> None:
+        """The loop has told it."""
+
+    def progress(self, progress: Progress) -> None:
+        if self._link is None:
+            return
+        start, end = self._init_data.fraction_done_start, self._init_data.fraction_done_end
+        done = progress.fraction_done
+        self._link.report(
+            AppStatus(
+                current_cpu_time=self._init_data.wu_cpu_time + progress.cpu_seconds,
+                checkpoint_cpu_time=self._init_data.wu_cpu_time,
+                fraction_done=None if done is None else start + done * (end - start),
+                fpops=progress.fpops,
+                intops=progress.intops,
+                wss=self._wss,
+            )
+        )
+
+    # Orders
+
+    def suspend(self) -> None:
+        if self._life is not None:
+            self._life.hold()
+
+    def resume(self) -> None:
+        if self._life is not None:
+            self._life.release()
+
+    def quit(self, why: str) -> None:
+        logger.info("stopping: %s", why)
+        if self._life is not None:
+            self._life.interrupt()
+
+    def abort(self) -> None:
+        logger.info("stopping: the client says abort")
+        self.aborted = True
+        if self._life is not None:
+            self._life.interrupt()
+
+
+def _record(directory: Path, finished: Finished) -> None:
+    with host_trouble("record that the results are home"):
+        write_atomic(directory / HOME, encode(finished), durable=True)
+
+
+def _home_already(directory: Path) -> str | None:
+    """Return the message of the record that the results are home; None if there is none that can be read."""
+    try:
+        with Door(directory) as door:
+            data = door.read(HOME, size_limit(layout.FINISHED))
+        record = None if data is None else decode(layout.FINISHED, data)
+    except (OSError, ProtocolError):
+        return None
+    return record.message or "finished" if isinstance(record, Finished) else None
+
+
+def _end(slot: Slot, verdict: Verdict) -> int:
+    """Write what the client reads; returns the exit status."""
+    match verdict:
+        case Finish(code, message):
+            logger.info("finished with code %d: %s", code, message)
+            slot.finish(code, message)
+            return exit_status(code)
+        case TemporaryExit(delay_s, reason, notice):
+            logger.info("to be started again in %.0f seconds: %s", delay_s, reason)
+            slot.exit_temporarily(delay_s, reason, notice=notice)
+            return 0
+        case Leave(code):
+            return code

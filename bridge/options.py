@@ -1,0 +1,96 @@
+"""The options that the client hands to `vmbridge-app`: those of BOINC's wrappers, as one table. Pure.
+
+A project that puts the bridge in an old program's place keeps its command line. An option that asks for what the bridge
+does not do is refused by name, before anything starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from .errors import BridgeError
+
+
+class OptionError(BridgeError):
+    """The command line must be mended; the message names the option and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says; None where it says nothing.
+
+    `cpus` and `memory_mb` are the machine's, `arguments` more words for the program.
+    """
+
+    version: bool = False
+    cpus: int | None = None
+    memory_mb: int | None = None
+    hypervisor: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+Effect = Callable[[Options, str], Options]
+
+
+def parse_options(words: Sequence[str]) -> Options:
+    """Read the words after the program's name.
+
+    :raise OptionError: one is unknown, has no value or a wrong one, or asks for what cannot be served.
+    """
+    options = Options()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--passthrough_child":
+            return replace(options, arguments=tuple(rest))
+        if reason := _REFUSED.get(word):
+            raise OptionError(f"the option {word} is not served: {reason}")
+        if word in _FLAGS:
+            options = _FLAGS[word](options, word)
+        elif word in _VALUES:
+            if not rest:
+                raise OptionError(f"the option {word} needs a value")
+            options = _VALUES[word](options, rest.pop(0))
+        else:
+            known = ", ".join(sorted((*_FLAGS, *_VALUES, "--passthrough_child")))
+            raise OptionError(f"the option {word!r:.80} is not known. Known are: {known}")
+    return options
+
+
+def _whole(option: str, text: str, low: int, high: int) -> int:
+    """Read a number as the wrappers do, and round it up: the client writes `1.5` CPUs."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise OptionError(f"the option {option} takes a number from {low} to {high:,}, not {text!r:.40}")
+    return math.ceil(number)
+
+
+_FLAGS: dict[str, Effect] = {
+    "--version": lambda options, _: replace(options, version=True),
+    "-v": lambda options, _: replace(options, version=True),
+    # How a program on the host is suspended; a machine is paused, which no program in it can notice.
+    "--use_tstp": lambda options, _: options,
+}
+
+_VALUES: dict[str, Effect] = {
+    "--nthreads": lambda options, text: replace(options, cpus=_whole("--nthreads", text, 1, 256)),
+    "--memory_size_mb": lambda options, text: replace(
+        options, memory_mb=_whole("--memory_size_mb", text, 64, 1_048_576)
+    ),
+    "--hypervisor": lambda options, text: replace(options, hypervisor=text),
+}
+
+_REFUSED = {
+    "--device": "a machine has no GPU",
+    "--sporadic": "sporadic applications are not supported",
+    "--trickle": "trickles are not supported yet",
+    "--vmimage": "name the image in the job file",
+    "--register_only": "it belongs to VirtualBox, and nothing is registered here",
+    "--config": "the job file is always job.xml",
+    "--dockerfile": "there are no containers here",
+}

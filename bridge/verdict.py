@@ -1,0 +1,83 @@
+"""How a job ended, in the client's terms: what is written into the slot, and the exit status. Pure.
+
+The client reads three things (boinc-runtime facts, "What the client does for each kind of exit"): the exit status, the
+finish file, the temporary exit. Whose move it is decides between them: a broken job or program is an error that the
+project gets to see; trouble of the host passes, so the client is asked to start the job again; after an order of the
+client's own the process just goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import BridgeError, GuestError, ImageError, JobFileError, NotInstalled, NotPermitted
+from .life.decide import End, Outcome
+from .options import OptionError
+
+EXIT_ABORTED_BY_CLIENT = 194
+EXIT_CHILD_FAILED = 195
+EXIT_INIT_FAILURE = 206
+
+SOON_S = 300.0
+"""Trouble that passes by itself. The client looks only once a minute, and gives a job up after 100 such exits."""
+
+WHEN_MENDED_S = 3600.0
+"""Trouble that waits for the volunteer. Restarting the client tries again at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job is over for good: a finish file, and `code` as exit status; 0 is success."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryExit:
+    """Start the job again after `delay_s`; with `notice`, the volunteer must do something first."""
+
+    delay_s: float
+    reason: str
+    notice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Go without a file: the client knows why."""
+
+    code: int
+
+
+Verdict = Finish | TemporaryExit | Leave
+
+
+def verdict_of(outcome: Outcome, *, aborted: bool) -> Verdict:
+    """Judge an outcome; `aborted` says that the client wanted the job aborted."""
+    match outcome.end:
+        case End.SUCCESS:
+            return Finish(0, outcome.message)
+        case End.INTERRUPTED:
+            return Leave(EXIT_ABORTED_BY_CLIENT if aborted else 0)
+        case End.PROGRAM_FAILED:
+            # Any other number would be cut to eight bits, and might come out as success.
+            return Finish(outcome.code if 0 < outcome.code < 256 else EXIT_CHILD_FAILED, outcome.message)
+        case End.GUEST_FAILED:
+            return Finish(EXIT_CHILD_FAILED, outcome.message)
+        case End.MACHINE_FAILED:
+            return TemporaryExit(SOON_S, outcome.message)
+        case End.BRIDGE_FAILED:
+            assert outcome.error is not None
+            return verdict_on(outcome.error)
+
+
+def verdict_on(error: BridgeError) -> Verdict:
+    """Judge an error that ended the job or did not let it begin."""
+    match error:
+        case JobFileError() | ImageError() | OptionError():
+            return Finish(EXIT_INIT_FAILURE, str(error))
+        case GuestError():
+            return Finish(EXIT_CHILD_FAILED, str(error))
+        case NotInstalled() | NotPermitted():
+            return TemporaryExit(WHEN_MENDED_S, str(error), notice=True)
+    return TemporaryExit(SOON_S, str(error))
