@@ -238,7 +238,9 @@ def _home_already(directory: Path) -> str | None:
         record = None if data is None else decode(layout.FINISHED, data)
     except (OSError, ProtocolError):
         return None
-    return record.message or "finished" if isinstance(record, Finished) else None
+    if not isinstance(record, Finished) or record.code != 0:
+        return None
+    return record.message or "finished"
 
 
 def _end(slot: Slot, verdict: Verdict) -> int:

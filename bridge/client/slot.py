@@ -125,10 +125,9 @@ class Slot:
 
         :raise OSError: it could not be written.
         """
-        assert reason, "a temporary exit without a reason is ignored by the client"
         self._write(TEMPORARY_EXIT, str(round(min(max(delay_s, 0.0), MAX_DELAY_S))), reason, notice)
 
     def _write(self, name: str, number: str, text: str, notice: bool) -> None:
-        one_line = " ".join(text.split())
+        one_line = " ".join(text.split()) or "no reason given"
         content = f"{number}\n{one_line}\n{'notice' if notice else ''}\n"
         write_atomic(self.directory / name, content.encode("utf-8", "replace"), durable=True)

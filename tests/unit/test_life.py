@@ -17,6 +17,7 @@ from bridge.life.decide import End, Outcome
 from bridge.life.loop import Limited, TaskLife
 from bridge.life.patience import Limits
 from bridge.life.tables import State
+from protocol.messages import Finished
 
 from ..fakes import FakeMachine, Recorder, Script, spec
 
@@ -41,6 +42,7 @@ def live(
     stage: Callable[[], None] = lambda: None,
     limited: Limited | None = None,
     prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
+    home: Callable[[Finished], None] = lambda finished: None,
 ) -> Lived:
     """Live one life with a guest that follows `script`."""
 
@@ -49,7 +51,9 @@ def live(
         machine = FakeMachine(machine_spec, script)
         heard_by = audience or Recorder()
         job = Job(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
-        life = TaskLife(job, machine_spec.share, machine_spec.directory, machine, stage, heard_by, limited or Limited())
+        life = TaskLife(
+            job, machine_spec.share, machine_spec.directory, machine, stage, heard_by, limited or Limited(), home
+        )
         prepare(machine, life)
         outcome = await asyncio.wait_for(life.run(), 20)
         return Lived(outcome, machine, heard_by, life)
@@ -358,3 +362,106 @@ def test_an_unexpected_error_of_the_system_is_told_and_the_machine_removed(tmp_p
     lived = live(tmp_path, stage=stage)
     assert lived.outcome.end is End.BRIDGE_FAILED
     assert lived.outcome.message == "cannot stage: [Errno 24] Too many open files"
+
+
+def test_a_machine_is_paused_and_resumed_as_often_as_the_client_likes(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        orders = (life.hold, life.hold, life.release, life.release, life.hold, life.release)
+        for number, order in enumerate(orders, 1):
+            asyncio.get_running_loop().call_later(0.1 * number, order)
+
+    lived = live(tmp_path, (0.0, say("status", RUNNING)), (0.8, say("finished", "code 0\n")), prepare=prepare)
+    assert lived.outcome.end is End.SUCCESS
+    assert lived.machine.calls == ["start", "pause", "resume", "pause", "resume", "stop", "remove", "remove"]
+
+
+def test_a_machine_that_must_not_run_is_paused_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        life.hold()
+
+    lived = live(tmp_path, (0.1, say("finished", "code 0\n")), prepare=prepare)
+    assert lived.machine.calls[:2] == ["start", "pause"]
+
+
+def test_a_held_machine_is_interrupted_like_any_other(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        life.hold()
+        asyncio.get_running_loop().call_later(0.1, life.interrupt)
+
+    lived = live(tmp_path, prepare=prepare)
+    assert lived.outcome.end is End.INTERRUPTED and lived.machine.calls[-1] == "remove"
+
+
+def test_no_guest_is_missed_while_its_machine_stands_still(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        life.hold()
+        asyncio.get_running_loop().call_later(2.5, life.release)
+
+    lived = live(
+        tmp_path,
+        (2.6, say("finished", "code 0\n")),
+        prepare=prepare,
+        limited=Limited(boot=Limits(cpu_s=10, clock_s=1.5)),
+    )
+    assert lived.outcome.end is End.SUCCESS
+    assert "paused" not in caplog.text, "a pause so short is not worth a line"
+
+
+def test_a_long_pause_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(loop, "PAUSE_TOLD_AFTER_S", 0.5)
+
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        life.hold()
+        asyncio.get_running_loop().call_later(2.5, life.release)
+
+    live(tmp_path, (2.7, say("finished", "code 0\n")), prepare=prepare)
+    assert caplog.text.count("the machine is paused: suspended by the client") == 1
+    assert caplog.text.count("the machine runs again after") == 1
+
+
+def test_a_machine_that_cannot_be_paused_is_removed(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        machine.fail_at = "pause"
+        asyncio.get_running_loop().call_later(0.1, life.hold)
+
+    lived = live(tmp_path, (0.0, say("status", RUNNING)), prepare=prepare)
+    assert lived.outcome.end is End.BRIDGE_FAILED and lived.outcome.message == "pause failed on purpose"
+    assert lived.machine.calls[-1] == "remove"
+
+
+def test_that_the_results_are_home_is_told_before_the_machine_goes(tmp_path: Path) -> None:
+    seen: list[str] = []
+    machines: list[FakeMachine] = []
+
+    def home(finished: Finished) -> None:
+        seen.extend([finished.message or "", (tmp_path / "a").read_text(), *machines[0].calls])
+
+    live(
+        tmp_path,
+        (0.0, lambda machine: machine.result("a", "result")),
+        (0.1, say("finished", "code 0\nmessage done\n")),
+        outputs=["a"],
+        prepare=lambda machine, life: machines.append(machine),
+        home=home,
+    )
+    assert seen == ["done", "result", "start", "stop"]
+
+
+@pytest.mark.parametrize("ending", ["code 3\n", "code 0\n"])
+def test_a_failure_is_never_told_as_home(tmp_path: Path, ending: str) -> None:
+    seen: list[Finished] = []
+    lived = live(tmp_path, (0.0, say("finished", ending)), outputs=["missing"], home=seen.append)
+    assert lived.outcome.end is not End.SUCCESS and seen == []
+
+
+def test_a_record_that_cannot_be_written_is_trouble_of_the_host(tmp_path: Path) -> None:
+    def home(finished: Finished) -> None:
+        raise HostError("cannot record that the results are home: No space left on device")
+
+    lived = live(tmp_path, (0.0, say("finished", "code 0\n")), home=home)
+    assert lived.outcome.end is End.BRIDGE_FAILED and isinstance(lived.outcome.error, HostError)

@@ -1,0 +1,140 @@
+"""A job in a slot, where every name is a link into the project's folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridge.client.init_data import InitData
+from bridge.client.slot import Slot
+from bridge.errors import JobFileError
+from bridge.for_client import HOME, MAX_CPUS, _adapted, _home_already, _record
+from bridge.guest.collect import collect
+from bridge.guest.stage import stage_in
+from bridge.image import load_image
+from bridge.job import Job, read_job
+from bridge.options import Options
+from protocol.files import Door
+from protocol.layout import OUT, Share
+from protocol.messages import Finished
+
+JOB = """<job_desc><task><virtualmachine>vm</virtualmachine><image>image</image><application>worker</application>
+<copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM></task></job_desc>
+"""
+MANIFEST = """{"format": "vmbridge-image 1", "kind": "boot", "arch": "x86_64", "kernel": "vmlinux",
+"initramfs": "initramfs.cpio", "work_disk": null, "cmdline": "quiet", "static_programs_only": true}"""
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Slot:
+    slot, project = tmp_path / "slots/0", tmp_path / "projects/p"
+    (slot / "image").mkdir(parents=True)
+    project.mkdir(parents=True)
+    contents = {
+        "job.xml": JOB,
+        "worker": "#!/bin/sh\n",
+        "in.txt": "12\n",
+        "out.txt": None,
+        "image/image.json": MANIFEST,
+        "image/vmlinux": "kernel",
+        "image/initramfs.cpio": "initramfs",
+    }
+    for name, content in contents.items():
+        physical = f"{name.replace('/', '_')}_0123abcd"
+        (slot / name).write_text(f"<soft_link>../../projects/p/{physical}</soft_link>\n")
+        if content is not None:
+            (project / physical).write_text(content)
+    return Slot(slot)
+
+
+def test_everything_is_found_through_its_link(slot: Slot) -> None:
+    job = read_job(slot.directory, slot.resolve)
+    share = Share.two_folders(slot.directory / "shared")
+    stage_in(job, share, agent=None, static_only=False)
+    assert (share.host / "in/worker").read_text() == "#!/bin/sh\n", "under the name that the job file uses"
+    assert (share.host / "in/in.txt").read_text() == "12\n"
+    image = load_image(job.image, job.resolve)
+    assert image.kernel.read_text() == "kernel" and image.initramfs.read_text() == "initramfs"
+
+
+def test_a_result_goes_where_its_link_points(slot: Slot) -> None:
+    job = read_job(slot.directory, slot.resolve)
+    guest = slot.directory / "shared/guest"
+    (guest / OUT).mkdir(parents=True)
+    (guest / OUT / "out.txt").write_text("-4.25\n")
+    with Door(guest) as door:
+        brought = collect(door, {name: job.path(name) for name in job.results}, slot.directory)
+    project = slot.directory.parent.parent / "projects/p"
+    assert brought == [project / "out.txt_0123abcd"]
+    assert brought[0].read_text() == "-4.25\n"
+    assert (slot.directory / "out.txt").read_text().startswith("<soft_link>"), "the link itself stays"
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no second file system here")
+def test_a_result_crosses_to_another_file_system(tmp_path: Path) -> None:
+    guest = tmp_path / "guest"
+    (guest / OUT).mkdir(parents=True)
+    (guest / OUT / "a").write_text("result")
+    place = Path("/dev/shm") / f"vmbridge-test-{os.getpid()}" / "wu_1_0_0"
+    place.parent.mkdir()
+    try:
+        if place.parent.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm is no file system of its own here")
+        with Door(guest) as door:
+            assert collect(door, {"a": place}, tmp_path) == [place]
+        assert place.read_text() == "result"
+        assert os.listdir(place.parent) == [place.name] and not (tmp_path / "result").exists()
+    finally:
+        for left in place.parent.iterdir():
+            left.unlink()
+        place.parent.rmdir()
+
+
+def test_a_link_to_nowhere_is_told_with_its_target(slot: Slot) -> None:
+    (slot.directory.parent.parent / "projects/p/in.txt_0123abcd").unlink()
+    job = read_job(slot.directory, slot.resolve)
+    with pytest.raises(JobFileError, match=r"projects/p/in\.txt_0123abcd does not exist"):
+        stage_in(job, Share.two_folders(slot.directory / "shared"), agent=None, static_only=False)
+
+
+@pytest.mark.parametrize(
+    ("job", "client", "options", "expected"),
+    [
+        ({}, InitData(), Options(), (1, 256, None)),
+        ({}, InitData(ncpus=1.5, checkpoint_period=60), Options(), (2, 256, 60)),
+        ({"cpus": 4}, InitData(ncpus=2), Options(), (4, 256, None)),
+        ({"cpus": 4}, InitData(ncpus=2), Options(cpus=3, memory_mb=512), (3, 512, None)),
+        ({}, InitData(ncpus=1e6), Options(), (MAX_CPUS, 256, None)),
+        ({"checkpoint_period": 600.0}, InitData(checkpoint_period=60), Options(), (1, 256, 600)),
+        ({"checkpoint_period": 10.0}, InitData(checkpoint_period=60), Options(), (1, 256, 60)),
+    ],
+)
+def test_what_the_job_file_leaves_open(
+    job: dict[str, float], client: InitData, options: Options, expected: tuple[object, ...]
+) -> None:
+    plain = Job(Path("/slot/job.xml"), "vm", Path("/slot/image"), "worker")
+    adapted = _adapted(replace(plain, **job), client, options)  # type: ignore[arg-type]
+    assert (adapted.cpus, adapted.memory_mb, adapted.checkpoint_period) == expected
+
+
+@pytest.mark.parametrize(("takes", "arguments"), [(True, ("a", "b")), (False, ("a",))])
+def test_more_arguments_go_to_a_program_that_takes_them(takes: bool, arguments: tuple[str, ...]) -> None:
+    job = Job(Path("/slot/job.xml"), "vm", Path("i"), "worker", arguments=("a",), takes_more_arguments=takes)
+    assert _adapted(job, None, Options(arguments=("b",))).arguments == arguments
+
+
+def test_the_record_that_the_results_are_home(tmp_path: Path) -> None:
+    assert _home_already(tmp_path) is None
+    _record(tmp_path, Finished(0, "all done"))
+    assert _home_already(tmp_path) == "all done"
+    _record(tmp_path, Finished(0))
+    assert _home_already(tmp_path) == "finished"
+
+
+@pytest.mark.parametrize("content", [b"", b"code 0", b"\xff\n", b"code no\n", b"code 3\n", b"x" * 70_000])
+def test_a_broken_record_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / HOME).write_bytes(content)
+    assert _home_already(tmp_path) is None, "then the job runs once more, and nothing is lost"

@@ -1,0 +1,119 @@
+"""What the command line may say, and how a job ended in the client's terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import (
+    BridgeError,
+    CommandFailed,
+    GuestError,
+    HostError,
+    ImageError,
+    JobFileError,
+    NotInstalled,
+    NotPermitted,
+)
+from bridge.life.decide import End, Outcome
+from bridge.options import OptionError, Options, parse_options
+from bridge.verdict import (
+    EXIT_ABORTED_BY_CLIENT,
+    EXIT_CHILD_FAILED,
+    EXIT_INIT_FAILURE,
+    SOON_S,
+    WHEN_MENDED_S,
+    Finish,
+    Leave,
+    TemporaryExit,
+    Verdict,
+    verdict_of,
+    verdict_on,
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("", Options()),
+        ("--version", Options(version=True)),
+        ("-v", Options(version=True)),
+        ("--nthreads 4", Options(cpus=4)),
+        ("--nthreads 1.500000", Options(cpus=2)),
+        ("--memory_size_mb 1024 --use_tstp", Options(memory_mb=1024)),
+        ("--hypervisor local", Options(hypervisor="local")),
+        ("--nthreads 2 --passthrough_child --nthreads 3 -x", Options(cpus=2, arguments=("--nthreads", "3", "-x"))),
+    ],
+)
+def test_the_options_of_the_old_programs(words: str, options: Options) -> None:
+    assert parse_options(words.split()) == options
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--colour blue", "the option '--colour' is not known. Known are: --hypervisor, --memory_size_mb, --nthreads"),
+        ("job.xml", "the option 'job.xml' is not known"),
+        ("--nthreads", "the option --nthreads needs a value"),
+        ("--nthreads many", "the option --nthreads takes a number from 1 to 256, not 'many'"),
+        ("--nthreads nan", "takes a number"),
+        ("--nthreads 0", "takes a number"),
+        ("--nthreads 1e9", "takes a number"),
+        ("--memory_size_mb 12", "the option --memory_size_mb takes a number from 64 to 1,048,576, not '12'"),
+        ("--device 0", "the option --device is not served: a machine has no GPU"),
+        ("--trickle 3600", "the option --trickle is not served"),
+        ("--nthreads=4", "the option '--nthreads=4' is not known"),
+    ],
+)
+def test_a_wrong_option_is_named(words: str, message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_options(words.split())
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "aborted", "verdict"),
+    [
+        (Outcome(End.SUCCESS, "done"), False, Finish(0, "done")),
+        (Outcome(End.SUCCESS, "done"), True, Finish(0, "done")),
+        (Outcome(End.INTERRUPTED, "no"), False, Leave(0)),
+        (Outcome(End.INTERRUPTED, "no"), True, Leave(EXIT_ABORTED_BY_CLIENT)),
+        (Outcome(End.PROGRAM_FAILED, "no", code=3), False, Finish(3, "no")),
+        (Outcome(End.PROGRAM_FAILED, "no", code=139), False, Finish(139, "no")),
+        (Outcome(End.PROGRAM_FAILED, "no", code=256), False, Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.PROGRAM_FAILED, "no", code=-1), False, Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.GUEST_FAILED, "no"), False, Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.MACHINE_FAILED, "gone"), False, TemporaryExit(SOON_S, "gone")),
+        (
+            Outcome(End.BRIDGE_FAILED, "full", error=HostError("disk full")),
+            False,
+            TemporaryExit(SOON_S, "disk full"),
+        ),
+    ],
+)
+def test_how_a_job_ended(outcome: Outcome, aborted: bool, verdict: Verdict) -> None:
+    assert verdict_of(outcome, aborted=aborted) == verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (JobFileError(Path("job.xml"), 3, "task", "no"), Finish(EXIT_INIT_FAILURE, "job.xml, line 3: <task>: no")),
+        (ImageError("no"), Finish(EXIT_INIT_FAILURE, "no")),
+        (OptionError("no"), Finish(EXIT_INIT_FAILURE, "no")),
+        (GuestError("output missing"), Finish(EXIT_CHILD_FAILED, "output missing")),
+        (NotInstalled("no QEMU"), TemporaryExit(WHEN_MENDED_S, "no QEMU", notice=True)),
+        (NotPermitted("no"), TemporaryExit(WHEN_MENDED_S, "no", notice=True)),
+        (CommandFailed("no"), TemporaryExit(SOON_S, "no")),
+        (HostError("no"), TemporaryExit(SOON_S, "no")),
+    ],
+)
+def test_whose_move_it_is(error: BridgeError, verdict: Verdict) -> None:
+    assert verdict_on(error) == verdict
+
+
+def test_a_code_that_would_be_cut_to_success_is_not() -> None:
+    for code in (-256, -1, 0, 256, 512, 65536):
+        verdict = verdict_of(Outcome(End.PROGRAM_FAILED, "no", code=code), aborted=False)
+        assert isinstance(verdict, Finish) and verdict.code & 0xFF
