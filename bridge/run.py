@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from guest_side import NotBuilt, agent_path
+from guest_side import NotBuilt, read_agent
 from protocol.layout import Share
 from protocol.messages import Finished
 
@@ -71,12 +71,13 @@ async def run_job(
     backend = choose(hypervisor, job.hypervisor)
     with occupy(job.directory) as place:
         image = load_image(job.image, job.resolve) if backend.needs_image else None
+        agent = None if backend.one_folder else _agent(image.arch if image else platform.machine())
         spec = _machine_spec(job, place, backend, image)
         machine = backend(spec)
 
         def stage() -> None:
             static_only = image is not None and image.static_programs_only
-            stage_in(job, spec.share, agent=spec.agent, static_only=static_only)
+            stage_in(job, spec.share, agent=agent, static_only=static_only)
 
         limited = _limits_of(backend, boot_s)
         life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home)
@@ -91,16 +92,15 @@ def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: 
         name=job.machine,
         directory=place.machine,
         share=share,
-        agent=None if backend.one_folder else _agent(image.arch if image else platform.machine()),
         image=image,
         memory_mb=job.memory_mb,
         cpus=job.cpus or 1,
     )
 
 
-def _agent(arch: str) -> Path:
+def _agent(arch: str) -> bytes:
     try:
-        return agent_path(arch)
+        return read_agent(arch)
     except NotBuilt as error:
         raise HypervisorError(str(error)) from error
 

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs in the guest: the agent, the fake BOINC library, the mount hook.
 
-The sources are C; this module only says where things lie, in a checkout
-(built by ``make guest`` below ``build/guest/``) and in an installed wheel
-(where they are prebuilt).
+The sources are C; this module only says where things lie: in a checkout
+(built by ``make guest`` below ``build/guest/``), in an installed wheel, and in
+the zip of a bundle (where they are prebuilt).
 """
 
 from __future__ import annotations
 
+import contextlib
+import pkgutil
 from pathlib import Path
 
-__all__ = ["ARCHITECTURES", "MOUNT_HOOK", "SOURCES", "NotBuilt", "agent_path", "include_dir"]
+__all__ = ["ARCHITECTURES", "MOUNT_HOOK", "SOURCES", "NotBuilt", "include_dir", "read_agent"]
 
 SOURCES = Path(__file__).resolve().parent
 """The folder of the C sources."""
@@ -31,14 +33,17 @@ def include_dir() -> Path:
     return SOURCES / "libboinc"
 
 
-def agent_path(arch: str) -> Path:
+def read_agent(arch: str) -> bytes:
     """Return the agent's binary for guests of this architecture.
 
-    :raise NotBuilt: there is none, in the wheel or in the checkout.
+    :raise NotBuilt: there is none that can be read, in the wheel, the bundle or the checkout.
     """
-    prebuilt = SOURCES / "prebuilt" / arch / "agent"
+    prebuilt = f"prebuilt/{arch}/agent"
     built = SOURCES.parent / "build" / "guest" / arch / "agent"
-    for path in (prebuilt, built):
-        if path.is_file():
-            return path
-    raise NotBuilt(f"No guest agent for {arch}: neither {prebuilt} nor {built}. Run: make guest")
+    with contextlib.suppress(OSError):
+        # By whatever loaded this package: what lies in a zip has no path.
+        if data := pkgutil.get_data(__name__, prebuilt):
+            return data
+    with contextlib.suppress(OSError):
+        return built.read_bytes()
+    raise NotBuilt(f"No guest agent for {arch}: neither {SOURCES / prebuilt} nor {built}. Run: make guest")

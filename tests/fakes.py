@@ -110,4 +110,4 @@ def spec(directory: Path) -> MachineSpec:
     share.host.mkdir(parents=True)
     share.guest.mkdir()
     (directory / "machine").mkdir()
-    return MachineSpec("vm", directory / "machine", share, None, None, 256, 1)
+    return MachineSpec("vm", directory / "machine", share, None, 256, 1)

@@ -21,11 +21,11 @@ EXECUTABLE = 0o755
 PLAIN = 0o644
 
 
-def stage_in(job: Job, share: layout.Share, *, agent: Path | None, static_only: bool) -> None:
+def stage_in(job: Job, share: layout.Share, *, agent: bytes | None, static_only: bool) -> None:
     """Make the share anew and fill the host's part of it.
 
-    `agent` is left out where nobody runs it. `static_only` is a property of the image: programs must bring all they
-    need.
+    `agent` is the agent's binary; None where nobody runs it. `static_only` is a property of the image: programs must
+    bring all they need.
 
     :raise JobFileError: the program or an input is missing.
     :raise ImageError: the program cannot run in this image.
@@ -49,7 +49,9 @@ def stage_in(job: Job, share: layout.Share, *, agent: Path | None, static_only: 
     for name, source in sources.items():
         put(source, folder / name, EXECUTABLE if name == job.application else PLAIN, may_link=may_link)
     if agent is not None:
-        put(agent, share.host / layout.AGENT, EXECUTABLE, may_link=False)
+        with host_trouble("write the guest's agent"):
+            write_atomic(share.host / layout.AGENT, agent, durable=False)
+            (share.host / layout.AGENT).chmod(EXECUTABLE)
     with host_trouble("write the task"):
         write_atomic(share.host / layout.TASK, encode(task), durable=False)
         write_atomic(share.host / layout.COMMAND, encode(Command(1, HostState.RUN, time.time())), durable=False)

@@ -27,13 +27,12 @@ class MachineSpec:
     """What a machine is to be.
 
     `directory` is where the backend keeps the machine's own files; it exists, is empty and is the backend's alone.
-    `image` is None for backends that start no machine, `agent` for those whose guest is a person.
+    `image` is None for backends that start no machine.
     """
 
     name: str
     directory: Path
     share: Share
-    agent: Path | None
     image: Image | None
     memory_mb: int
     cpus: int

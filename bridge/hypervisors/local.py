@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from protocol.layout import AGENT
+
 from ..trees import remove_tree
 from . import Condition, MachineSpec, MachineState
 from .child import Child, clean_environment
@@ -31,7 +33,7 @@ class Local:
         spool.mkdir()
         folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / "work", "spool": spool}
         options = [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
-        await self._child.start([str(spec.agent), *options], env=clean_environment())
+        await self._child.start([str(spec.share.host / AGENT), *options], env=clean_environment())
         self._state = MachineState.RUNNING
 
     async def pause(self) -> None:

@@ -20,7 +20,7 @@ from bridge.hypervisors.qemu.machine import security_model
 from bridge.hypervisors.qemu.probe import find, probe
 from bridge.image import Image, cpio, load_image
 from bridge.job import Job
-from guest_side import agent_path
+from guest_side import read_agent
 from protocol.layout import Share
 from protocol.messages import GuestState, Status
 from protocol.session import Garbled, Said
@@ -92,11 +92,10 @@ class _Bench:
         """Start a machine, wait until it is `up`, end it; return the seconds that this took."""
         share = Share.two_folders(self.folder / "shared")
         job = Job(self.folder / "job.xml", "bench", image.kernel.parent, "worker")
-        agent = agent_path(image.arch)
-        spec = MachineSpec("bench", self.folder, share, agent, image, job.memory_mb, job.cpus or 1)
+        spec = MachineSpec("bench", self.folder, share, image, job.memory_mb, job.cpus or 1)
         (self.folder / "worker").write_text(_PROGRAM)
         make_anew(share)
-        stage_in(job, share, agent=agent, static_only=image.static_programs_only)
+        stage_in(job, share, agent=read_agent(image.arch), static_only=image.static_programs_only)
         overlay = _overlay(image, self.folder)
         ours, theirs = socket.socketpair()
         with ours, theirs:

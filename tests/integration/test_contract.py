@@ -17,7 +17,7 @@ from bridge.guest.stage import stage_in
 from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, load
 from bridge.image import load_image
 from bridge.job import Job
-from guest_side import agent_path
+from guest_side import read_agent
 from protocol.codec import decode, encode
 from protocol.files import Door, write_atomic
 from protocol.layout import COMMAND, STATUS, Share
@@ -35,9 +35,9 @@ async def machine(name: str, directory: Path, image_path: Path) -> AsyncIterator
     (directory / "worker").write_text(WORKER)
     (directory / "machine").mkdir()
     image = load_image(image_path) if backend.needs_image else None
-    spec = MachineSpec("contract", directory / "machine", share, agent_path("x86_64"), image, 256, 1)
+    spec = MachineSpec("contract", directory / "machine", share, image, 256, 1)
     job = Job(directory / "job.xml", "contract", image_path, "worker")
-    stage_in(job, share, agent=spec.agent, static_only=False)
+    stage_in(job, share, agent=read_agent("x86_64"), static_only=False)
     found = backend(spec)
     try:
         yield found, spec

@@ -322,13 +322,12 @@ def test_the_wheel_brings_the_guest_along(tmp_path: Path) -> None:
     site = tmp_path / "site"
     [wheel] = tmp_path.glob("*.whl")
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
-    code = "import guest_side; print(guest_side.agent_path('x86_64')); print(guest_side.agent_path('aarch64'))"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=site, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True
-    )
-    assert found.stdout.splitlines() == [
-        str(site / f"guest_side/prebuilt/{arch}/agent") for arch in ("x86_64", "aarch64")
-    ]
+    for arch in ("x86_64", "aarch64"):
+        code = f"import sys, guest_side; sys.stdout.buffer.write(guest_side.read_agent('{arch}'))"
+        found = subprocess.run(
+            [sys.executable, "-c", code], cwd=site, env={**os.environ, "PYTHONPATH": ""}, capture_output=True
+        )
+        assert found.stdout == (REPOSITORY / "build" / "guest" / arch / "agent").read_bytes()
     for name in ("guest_side/libboinc/boinc_api.c", "guest_side/mount_hook", "guest_side/wire/wire.h",
                  "guest_side/examples/lennard_jones/job.xml", "protocol/verify_share.sh"):  # fmt: skip
         assert (site / name).is_file(), name

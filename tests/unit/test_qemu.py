@@ -27,7 +27,7 @@ IMAGE = Image(
     cmdline="quiet",
     static_programs_only=True,
 )
-SPEC = MachineSpec("my, job", Path("/slot/machine"), Share.two_folders(Path("/slot,1/shared")), None, IMAGE, 256, 2)
+SPEC = MachineSpec("my, job", Path("/slot/machine"), Share.two_folders(Path("/slot,1/shared")), IMAGE, 256, 2)
 
 
 def words(**changes: object) -> list[str]:

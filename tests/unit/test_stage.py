@@ -29,20 +29,19 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Path:
-    path = tmp_path / "agent"
-    path.write_text("the agent")
-    return path
+def agent() -> bytes:
+    return b"the agent"
 
 
 @pytest.mark.behaviour("B1")
-def test_two_folders(job: Job, agent: Path) -> None:
+def test_two_folders(job: Job, agent: bytes) -> None:
     share = Share.two_folders(job.directory / "shared")
     stage_in(job, share, agent=agent, static_only=True)
     assert set(os.listdir(share.host)) == {layout.COMMAND, layout.TASK, layout.IN, layout.AGENT}
     assert os.listdir(share.guest) == []
     assert (share.host / "in" / "in.txt").samefile(job.directory / "in.txt"), "a link, not a copy"
-    assert os.access(share.host / layout.AGENT, os.X_OK)
+    assert (share.host / layout.AGENT).read_bytes() == agent
+    assert (share.host / layout.AGENT).stat().st_mode & 0o777 == 0o755
     task = decode("task", (share.host / layout.TASK).read_bytes())
     assert task == Task("worker", input=("in.txt",), output=("out.txt",), checkpoint_period=300.0)
     command = decode("command", (share.host / layout.COMMAND).read_bytes())
@@ -61,7 +60,7 @@ def test_one_folder_gets_copies_because_the_guest_can_write_there(job: Job) -> N
 
 
 @pytest.mark.behaviour("B10")
-def test_nothing_from_before_is_left(job: Job, agent: Path) -> None:
+def test_nothing_from_before_is_left(job: Job, agent: bytes) -> None:
     share = Share.two_folders(job.directory / "shared")
     stage_in(job, share, agent=agent, static_only=False)
     (share.guest / "finished").write_text("code 0\n")
@@ -76,7 +75,7 @@ def test_no_two_names_of_the_protocol_are_the_same() -> None:
     assert not host & guest, "both folders may be one"
 
 
-def test_a_program_that_is_dynamic(job: Job, agent: Path) -> None:
+def test_a_program_that_is_dynamic(job: Job, agent: bytes) -> None:
     (job.directory / "worker").unlink()
     (job.directory / "worker").symlink_to(DYNAMIC)
     share = Share.two_folders(job.directory / "shared")
@@ -86,7 +85,7 @@ def test_a_program_that_is_dynamic(job: Job, agent: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["worker", "in.txt"])
-def test_a_file_that_is_not_there(job: Job, agent: Path, name: str) -> None:
+def test_a_file_that_is_not_there(job: Job, agent: bytes, name: str) -> None:
     (job.directory / name).unlink()
     with pytest.raises(JobFileError, match=f"{name} does not exist. Put it into the job directory"):
         stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
@@ -96,7 +95,7 @@ def test_a_file_that_is_not_there(job: Job, agent: Path, name: str) -> None:
     assert not (job.directory / "shared").exists(), "nothing was begun"
 
 
-def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: Job, agent: Path, tmp_path: Path) -> None:
+def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: Job, agent: bytes, tmp_path: Path) -> None:
     (tmp_path / "real").write_text("content")
     (job.directory / "in.txt").unlink()
     (job.directory / "in.txt").symlink_to(tmp_path / "real")
@@ -106,7 +105,7 @@ def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: Job, agent: Pat
     assert (share.host / "in" / "in.txt").read_text() == "content"
 
 
-def test_a_folder_that_cannot_be_made(job: Job, agent: Path) -> None:
+def test_a_folder_that_cannot_be_made(job: Job, agent: bytes) -> None:
     (job.directory / "file").write_text("x")
     with pytest.raises(HostError, match=r"cannot make the shared folder: Not a directory"):
         stage_in(job, Share.two_folders(job.directory / "file" / "shared"), agent=agent, static_only=False)
@@ -133,7 +132,7 @@ def test_a_file_that_grows_is_copied_no_further_than_it_was_promised(tmp_path: P
     assert (tmp_path / "b").stat().st_size == 1234
 
 
-def test_a_result_cannot_take_the_place_of_a_folder(job: Job, agent: Path) -> None:
+def test_a_result_cannot_take_the_place_of_a_folder(job: Job, agent: bytes) -> None:
     (job.directory / "out.txt").mkdir()
     with pytest.raises(JobFileError, match=r"out\.txt is a folder\. Move it away"):
         stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
