@@ -28,19 +28,25 @@ from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import Locked, Slot, exit_status
 from .errors import BridgeError, host_trouble
-from .job import Job, read_job
+from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress
+from .life.checkpoints import no_room
 from .life.decide import End
 from .life.loop import TaskLife
+from .life.saving import GoingOn
 from .life.tables import State
 from .options import OptionError, Options, parse_options
 from .run import by_signals, run_job
 from .verdict import Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_on
+from .workplace import MACHINE
 
 logger = getLogger(__name__)
 
 HOME = ".vmbridge.home"
 """The record in the slot that the results are home: the guest's `finished`."""
+
+SAVING_LOCK = ".vmbridge.saving"
+"""Locked, in the project's folder, by whichever machine is being saved."""
 
 LOCK_WITHIN_S = 35.0
 """How long the last process of this job may take to end, as the client's own library grants it."""
@@ -148,15 +154,28 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
             side.steering,
             hypervisor=options.hypervisor,
             home=lambda finished: _record(job.directory, finished),
+            going_on=_going_on(job, init_data or InitData()),
         )
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)
-        if link is not None and ended.outcome.end is not End.INTERRUPTED and not await link.settle(_TAKEN_WITHIN_S):
+        if link is not None and ended.outcome.end is not End.ABORTED and not await link.settle(_TAKEN_WITHIN_S):
             logger.info("the client has not taken the last status")
     finally:
         if link is not None:
             link.stop()
-    return verdict_of(ended.outcome, aborted=side.aborted)
+    return verdict_of(ended.outcome)
+
+
+def _going_on(job: Job, init_data: InitData) -> GoingOn:
+    # A saved state is at most all of the machine's memory and what its processors and devices hold.
+    need = (job.memory_mb + 64) << 20
+    project = Path(init_data.project_dir)
+    return GoingOn(
+        period_s=job.checkpoint_period or CHECKPOINT_PERIOD_S,
+        room=lambda: no_room(job.directory / MACHINE, need, init_data.rsc_disk_bound),
+        spent_s=init_data.wu_cpu_time,
+        lock=project / SAVING_LOCK if init_data.project_dir and project.is_dir() else None,
+    )
 
 
 class _ClientSide:
@@ -168,7 +187,6 @@ class _ClientSide:
         # A machine takes its memory little by little; the client plans with what it will be.
         self._wss = job.memory_mb * 1024.0 * 1024.0
         self._life: TaskLife | None = None
-        self.aborted = False
 
     @contextmanager
     def steering(self, life: TaskLife) -> Iterator[None]:
@@ -194,8 +212,8 @@ class _ClientSide:
         done = progress.fraction_done
         self._link.report(
             AppStatus(
-                current_cpu_time=self._init_data.wu_cpu_time + progress.cpu_seconds,
-                checkpoint_cpu_time=self._init_data.wu_cpu_time,
+                current_cpu_time=max(self._init_data.wu_cpu_time, progress.cpu_seconds),
+                checkpoint_cpu_time=max(self._init_data.wu_cpu_time, progress.checkpoint_cpu_seconds or 0.0),
                 fraction_done=None if done is None else start + done * (end - start),
                 fpops=progress.fpops,
                 intops=progress.intops,
@@ -216,13 +234,22 @@ class _ClientSide:
     def quit(self, why: str) -> None:
         logger.info("stopping: %s", why)
         if self._life is not None:
-            self._life.interrupt()
+            self._life.quit()
 
     def abort(self) -> None:
         logger.info("stopping: the client says abort")
-        self.aborted = True
         if self._life is not None:
-            self._life.interrupt()
+            self._life.abort()
+
+    def fear(self) -> None:
+        logger.info("the client is silent: it may be shutting down")
+        if self._life is not None:
+            self._life.fear()
+
+    def hope(self) -> None:
+        logger.info("the client speaks again")
+        if self._life is not None:
+            self._life.hope()
 
 
 def _record(directory: Path, finished: Finished) -> None:

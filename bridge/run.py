@@ -20,13 +20,15 @@ from .hypervisors import Hypervisor, MachineSpec, choose
 from .image import Image, load_image
 from .job import Job
 from .life.accounting import Progress
+from .life.checkpoints import any_recorded
 from .life.decide import Outcome
 from .life.loop import Audience, Limited, TaskLife
 from .life.patience import Limits
+from .life.saving import GoingOn
 from .workplace import Workplace, occupy
 
 Steering = Callable[[TaskLife], AbstractContextManager[None]]
-"""Who may hold, release and interrupt a life, for the time of the block."""
+"""Who may hold, release, end and abort a life, for the time of the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def by_signals(life: TaskLife) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     for number in numbers:
-        loop.add_signal_handler(number, life.interrupt)
+        loop.add_signal_handler(number, life.quit)
     try:
         yield
     finally:
@@ -60,29 +62,34 @@ async def run_job(
     hypervisor: str | None = None,
     boot_s: float | None = None,
     home: Callable[[Finished], None] = lambda finished: None,
+    going_on: GoingOn | None = None,
 ) -> Ended:
     """Run `job` to its end, by `hypervisor` if it is named.
 
     `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`. `home` is called in a
-    thread when the results are at their places for good.
+    thread when the results are at their places for good. With `going_on`, a job that could not end is kept where that
+    can be, and goes on the next time.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
     backend = choose(hypervisor, job.hypervisor)
-    with occupy(job.directory) as place:
+    with occupy(job.directory, any_recorded if going_on else lambda machine: False) as place:
         image = load_image(job.image, job.resolve) if backend.needs_image else None
         agent = None if backend.one_folder else _agent(image.arch if image else platform.machine())
         spec = _machine_spec(job, place, backend, image)
         machine = backend(spec)
 
-        def stage() -> None:
+        def stage(seq: int) -> None:
             static_only = image is not None and image.static_programs_only
-            stage_in(job, spec.share, agent=agent, static_only=static_only)
+            stage_in(job, spec.share, agent=agent, static_only=static_only, seq=seq)
 
         limited = _limits_of(backend, boot_s)
-        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home)
+        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home, going_on)
         with steering(life):
-            outcome = await life.run()
+            try:
+                outcome = await life.run()
+            finally:
+                place.keep_machine = life.kept
     return Ended(outcome, life.progress, life.results)
 
 

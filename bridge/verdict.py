@@ -52,13 +52,15 @@ class Leave:
 Verdict = Finish | TemporaryExit | Leave
 
 
-def verdict_of(outcome: Outcome, *, aborted: bool) -> Verdict:
-    """Judge an outcome; `aborted` says that the client wanted the job aborted."""
+def verdict_of(outcome: Outcome) -> Verdict:
+    """Judge an outcome."""
     match outcome.end:
         case End.SUCCESS:
             return Finish(0, outcome.message)
         case End.INTERRUPTED:
-            return Leave(EXIT_ABORTED_BY_CLIENT if aborted else 0)
+            return Leave(0)
+        case End.ABORTED:
+            return Leave(EXIT_ABORTED_BY_CLIENT)
         case End.PROGRAM_FAILED:
             # Any other number would be cut to eight bits, and might come out as success.
             return Finish(outcome.code if 0 < outcome.code < 256 else EXIT_CHILD_FAILED, outcome.message)

@@ -1,14 +1,14 @@
 """The job directory as a place of work: one owner at a time, and nothing of ours left in it afterwards.
 
-Four names in a job directory are the bridge's own: `shared` (the share), `machine` (the machine's files), a lock and a
-mark. The mark is made when it is certain that `shared` and `machine` are not there, and deleted when they are gone
-again. So where it stands, what lies in them was left by a bridge that was killed, and goes; where it does not, they
-are somebody else's and are not touched.
+Four names in a job directory are the bridge's own: `shared` (the share), `machine` (the machine's files, which may be
+kept for the next owner), a lock and a mark. The mark is made when it is certain that `shared` and `machine` are not
+there, and deleted when they are gone again. So where it stands, what lies in them was left by a bridge that was killed
+or will go on, and is ours; where it does not, they are somebody else's and are not touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,30 +28,41 @@ MARK = ".vmbridge"
 _MARK_TEXT = b"The folders 'shared' and 'machine' beside this file are the VM bridge's and will be deleted.\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Workplace:
-    """The folders in which one job works."""
+    """The folders in which one job works. With `keep_machine`, the machine's is left for the next owner.
+
+    That is so from the beginning if the last owner left one that is wanted: only who knows better may let it go.
+    """
 
     shared: Path
     machine: Path
+    keep_machine: bool = False
 
 
 @contextmanager
-def occupy(directory: Path) -> Iterator[Workplace]:
+def occupy(directory: Path, worth_keeping: Callable[[Path], bool] = lambda machine: False) -> Iterator[Workplace]:
     """Own `directory` for the time of the block: clean when it begins, clean when it ends.
+
+    `worth_keeping` looks at a machine's folder that the last owner left, and says whether this one wants it.
 
     :raise HostError: another bridge is at work here, `shared` or `machine` is somebody else's, or the disk does not
         allow it. What could not be deleted is marked, and the next owner tries again.
     """
     place = Workplace(directory / SHARED, directory / MACHINE)
     with _locked(directory / LOCK), _marked(directory / MARK, place):
-        _clean(place)
+        _remove(place.shared)
+        place.keep_machine = worth_keeping(place.machine)
+        if not place.keep_machine:
+            _remove(place.machine)
         with host_trouble(f"make {place.machine}"):
-            place.machine.mkdir()
+            place.machine.mkdir(exist_ok=True)
         try:
             yield place
         finally:
-            _clean(place)
+            _remove(place.shared)
+            if not place.keep_machine:
+                _remove(place.machine)
 
 
 @contextmanager
@@ -94,7 +105,6 @@ def _refuse_foreign(place: Workplace) -> None:
             )
 
 
-def _clean(place: Workplace) -> None:
-    for folder in (place.shared, place.machine):
-        with host_trouble(f"remove {folder}"):
-            remove_tree(folder)
+def _remove(folder: Path) -> None:
+    with host_trouble(f"remove {folder}"):
+        remove_tree(folder)

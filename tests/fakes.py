@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from bridge.errors import HypervisorError
 from bridge.hypervisors import Condition, MachineSpec, MachineState
 from bridge.life.accounting import Progress
 from bridge.life.tables import State
+from protocol.codec import decode
+from protocol.messages import Command, HostState
 
 Script = Callable[["FakeMachine"], None]
 
@@ -82,6 +84,75 @@ class FakeMachine:
 
     def examine(self) -> Condition:
         return Condition(self._state, self.cpu_seconds, self.console)
+
+
+class FakeSavingMachine(FakeMachine):
+    """A machine that can be saved, whose guest obeys `command` as an agent does.
+
+    `saved` holds the tags; a test may set what goes wrong: a guest that is `deaf`, that will not `let_go`, or that
+    `comes_back` too early, a saving that fails.
+    """
+
+    def __init__(self, spec: MachineSpec, script: Iterable[tuple[float, Script]] = ()) -> None:
+        super().__init__(spec, script)
+        self._command = spec.share.host / "command"
+        self._seq = 0
+        self._mounted = True
+        self._guest: asyncio.Task[None] | None = None
+        self.saved: list[str] = []
+        self.made_of = {"memory_mb": "256"}
+        self.deaf = False
+        self.let_go = True
+        self.comes_back = False
+        self.speaks = True
+        self.heartbeat = 0
+
+    async def start(self) -> None:
+        await super().start()
+        self._guest = asyncio.create_task(self._obey())
+
+    async def restore(self, tag: str) -> None:
+        self.calls.append(f"restore {tag}")
+        if tag not in self.saved or self.fail_at == "restore":
+            raise HypervisorError(f"there is no {tag}")
+        await self.start()
+        self.calls.pop()
+
+    async def _obey(self) -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            command = decode("command", self._command.read_bytes()) if self._command.exists() else None
+            if self.deaf or not isinstance(command, Command) or command.seq <= self._seq:
+                continue
+            self._seq = command.seq
+            if self.speaks:
+                self.heartbeat += 1
+                answer = "ack" if self.let_go or command.state is HostState.RUN else "refused"
+                self.say("status", f"protocol 1\nstate running\nheartbeat {self.heartbeat}\n{answer} {self._seq}\n")
+            self._mounted = command.state is not HostState.PREPARE or not self.let_go
+
+    def die(self, reason: str) -> None:
+        super().die(reason)
+        if self._guest is not None:
+            self._guest.cancel()
+
+    async def pause(self) -> None:
+        await super().pause()
+        self._mounted = self._mounted or self.comes_back
+
+    async def description(self) -> dict[str, str]:
+        return self.made_of
+
+    async def held_back(self) -> str | None:
+        return "the share is mounted" if self._mounted else None
+
+    async def save(self, tag: str) -> None:
+        self._called(f"save {tag}")
+        self.saved.append(tag)
+
+    async def forget_all_but(self, tags: Collection[str]) -> None:
+        self.calls.append("forget")
+        self.saved = [tag for tag in self.saved if tag in tags]
 
 
 class Recorder:

@@ -30,8 +30,9 @@ class InitData:
     """The part of `init_data.xml` that the bridge needs.
 
     `wu_cpu_time` is the CPU time at the last checkpoint of earlier episodes, in seconds; `checkpoint_period` the
-    volunteer's "at most every" in seconds; `ncpus` the CPUs of the job. `client_pid` is 0 when the client is too old to
-    say. `shm_key` is -1 for the file in the slot, else a System V key; `comm_obj_name` is Windows' name of the memory.
+    volunteer's "at most every" in seconds; `ncpus` the CPUs of the job, `rsc_disk_bound` the bytes that its slot may
+    hold. `client_pid` is 0 when the client is too old to say. `shm_key` is -1 for the file in the slot, else a System V
+    key; `comm_obj_name` is Windows' name of the memory.
     """
 
     client_version: str = "unknown"
@@ -46,6 +47,7 @@ class InitData:
     wu_cpu_time: float = 0.0
     checkpoint_period: float = 0.0
     ncpus: float = 0.0
+    rsc_disk_bound: float = 0.0
     fraction_done_start: float = 0.0
     fraction_done_end: float = 1.0
 
@@ -97,6 +99,7 @@ def parse_init_data(text: str) -> InitData:
         wu_cpu_time=max(0.0, number("wu_cpu_time")),
         checkpoint_period=max(0.0, number("checkpoint_period")),
         ncpus=max(0.0, number("ncpus")),
+        rsc_disk_bound=max(0.0, number("rsc_disk_bound")),
         fraction_done_start=number("fraction_done_start"),
         fraction_done_end=number("fraction_done_end", 1.0),
     )

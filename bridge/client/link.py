@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from logging import getLogger
 from typing import Protocol
 
@@ -23,6 +22,9 @@ logger = getLogger(__name__)
 LOOK_EVERY_S = 0.1
 STATUS_EVERY_S = 1.0
 CLIENT_CHECK_EVERY_S = 10.0
+SILENT_AFTER_S = 5.0
+"""Heartbeats stop at once when a client shuts down, and the quit of one that throttles is usually lost."""
+
 HEARTBEAT_GIVE_UP_S = 30.0
 """Only for clients that do not tell their pid (before October 2012); the others are asked for by pid."""
 
@@ -42,12 +44,11 @@ class Orders(Protocol):
     def abort(self) -> None:
         """End now; nobody wants the job any more."""
 
+    def fear(self) -> None:
+        """The client is there and has been silent for some seconds: it may be shutting down, with a lost quit."""
 
-@dataclass(slots=True)
-class _Silence:
-    """Since when no heartbeat has been heard, by the steady clock."""
-
-    heard: float
+    def hope(self) -> None:
+        """It speaks again."""
 
 
 class ClientLink:
@@ -76,7 +77,7 @@ class ClientLink:
         self._heard_at = clock()
         self._checked_at = clock()
         self._heartbeat_text = b""
-        self._web_graphics_url = ""
+        self._silent = False
         self.heartbeat = Heartbeat()
         self._graphics: str | None = None
 
@@ -151,6 +152,7 @@ class ClientLink:
             ipc.trickle_down.receive()
         self._offer()
         self._offer_graphics()
+        self._notice_silence()
         self._check_client()
 
     def _obey(self) -> None:
@@ -169,6 +171,13 @@ class ClientLink:
                     self._orders.abort()
                 case Control.REREAD_APP_INFO:
                     pass  # nothing of what may change in it is of use while a job runs
+
+    def _notice_silence(self) -> None:
+        assert self._orders is not None
+        silent = self._clock() - self._heard_at >= SILENT_AFTER_S
+        if silent != self._silent:
+            self._silent = silent
+            (self._orders.fear if silent else self._orders.hope)()
 
     def _hear(self) -> None:
         self._heard_at = self._clock()

@@ -21,11 +21,11 @@ EXECUTABLE = 0o755
 PLAIN = 0o644
 
 
-def stage_in(job: Job, share: layout.Share, *, agent: bytes | None, static_only: bool) -> None:
+def stage_in(job: Job, share: layout.Share, *, agent: bytes | None, static_only: bool, seq: int = 1) -> None:
     """Make the share anew and fill the host's part of it.
 
-    `agent` is the agent's binary; None where nobody runs it. `static_only` is a property of the image: programs must
-    bring all they need.
+    `seq` is the number of the first command. `agent` is the agent's binary; None where nobody runs it. `static_only` is
+    a property of the image: programs must bring all they need.
 
     :raise JobFileError: the program or an input is missing.
     :raise ImageError: the program cannot run in this image.
@@ -54,7 +54,7 @@ def stage_in(job: Job, share: layout.Share, *, agent: bytes | None, static_only:
             (share.host / layout.AGENT).chmod(EXECUTABLE)
     with host_trouble("write the task"):
         write_atomic(share.host / layout.TASK, encode(task), durable=False)
-        write_atomic(share.host / layout.COMMAND, encode(Command(1, HostState.RUN, time.time())), durable=False)
+        write_atomic(share.host / layout.COMMAND, encode(Command(seq, HostState.RUN, time.time())), durable=False)
 
 
 def put(source: Path, target: Path, mode: int, *, may_link: bool) -> None:

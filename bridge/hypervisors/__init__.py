@@ -9,10 +9,10 @@ from __future__ import annotations
 import enum
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from protocol.layout import Share
 
@@ -100,6 +100,35 @@ class Hypervisor(Protocol):
 
     def examine(self) -> Condition:
         """Say how the machine is. Cheap; never raises."""
+
+
+@runtime_checkable
+class Saves(Protocol):
+    """What a hypervisor can that saves machines: memory and disk of one moment, under a tag, beside the machine's disk.
+
+    Saved states outlive the machine's process, and the bridge; `remove` deletes them too.
+    """
+
+    async def description(self) -> Mapping[str, str]:
+        """Say what the machine is made of. A state is restored only where this is the same; nothing else is safe."""
+
+    async def held_back(self) -> str | None:
+        """Say why the machine cannot be saved now (its share is mounted); None if it can."""
+
+    async def save(self, tag: str) -> None:
+        """Save a paused machine under a new tag; durable when this returns. If it fails, older states are as they were.
+
+        :raise HypervisorError: it was not saved, or it is not known whether it was.
+        """
+
+    async def forget_all_but(self, tags: Collection[str]) -> None:
+        """Delete all saved states but these, of a machine that is there."""
+
+    async def restore(self, tag: str) -> None:
+        """Start the machine from a saved state instead of from its beginning; it runs when this returns.
+
+        :raise HypervisorError: the state is not there or cannot be loaded; nothing is left running.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """The middle: the life of one task.
 
-tables      states, events and actions, as a table; pure
-decide      collected facts -> how it ended; pure
-patience    when a guest counts as lost; pure
-accounting  what the guest and the host count, as one progress report; pure
-loop        gather events, take a step, perform the actions
+tables       states, events and actions, as tables; pure
+decide       collected facts -> how it ended; pure
+patience     when a guest counts as lost; pure
+accounting   what the guest and the host count, as one progress report; pure
+checkpoints  what is known on disk of saved machines, and when the next one is due
+saving       take a checkpoint of a machine
+loop         gather events, take a step, perform the actions
 """

@@ -12,7 +12,10 @@ class Progress:
     """How far a job is.
 
     `fraction_done` is 0 to 1, or None while the program has not said. `cpu_seconds` is the machine's CPU time on the
-    host, `guest_cpu_seconds` the program's inside the guest. `fpops` and `intops` are operations so far.
+    host, over all its starts, also what was spent after the checkpoint that it was restored from;
+    `checkpoint_cpu_seconds` what it was at the last checkpoint of the machine, None before the first.
+    `guest_cpu_seconds` is the program's inside the guest. `fpops` and `intops` are operations so far, `checkpoints` the
+    program's own.
     """
 
     fraction_done: float | None = None
@@ -21,6 +24,7 @@ class Progress:
     fpops: float | None = None
     intops: float | None = None
     checkpoints: int = 0
+    checkpoint_cpu_seconds: float | None = None
 
 
 def account(progress: Progress, message: Message) -> Progress:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from protocol.messages import Finished
 
-from ..errors import BridgeError
+from ..errors import BridgeError, HostError, HypervisorError
 
 
 @dataclass(slots=True)
@@ -15,6 +15,7 @@ class Facts:
     """What is known about the end of a job. Each field is filled in where it is learned, and judged only here."""
 
     interrupted: bool = False
+    aborted: bool = False
     finished: Finished | None = None
     collected: bool = False
     errors: list[BridgeError] = field(default_factory=list)
@@ -29,7 +30,8 @@ class End(enum.Enum):
     """The ways in which a job ends."""
 
     SUCCESS = "success"
-    INTERRUPTED = "interrupted"
+    INTERRUPTED = "interrupted"  #: it may go on another time
+    ABORTED = "aborted"  #: nobody wants it any more
     PROGRAM_FAILED = "program failed"
     GUEST_FAILED = "guest failed"  #: it says itself that it cannot
     MACHINE_FAILED = "machine failed"  #: it ended, or the guest is silent
@@ -62,8 +64,10 @@ def decide(facts: Facts) -> Outcome:
     finished = facts.finished
     if finished is not None and finished.code == 0 and facts.collected:
         return Outcome(End.SUCCESS, finished.message or "finished")
+    if facts.aborted:
+        return Outcome(End.ABORTED, "aborted")
     if facts.interrupted:
-        return Outcome(End.INTERRUPTED, "interrupted; the machine was removed before the results were complete")
+        return Outcome(End.INTERRUPTED, "interrupted before the results were complete")
     if finished is not None and finished.code != 0:
         reason = f": {finished.message}" if finished.message else ""
         message = f"the program ended with code {finished.code}{reason}"
@@ -80,6 +84,19 @@ def decide(facts: Facts) -> Outcome:
         return Outcome(End.MACHINE_FAILED, message, last_lines(facts.console))
     assert facts.lost is not None, "a job ended without a reason"
     return Outcome(End.MACHINE_FAILED, facts.lost, last_lines(facts.console))
+
+
+def may_go_on(facts: Facts) -> bool:
+    """Say whether the job may succeed another time, from its last checkpoint: what ended it was not its own doing.
+
+    Where nothing is known, because the bridge itself is broken, it may.
+    """
+    if facts == Facts(stderr=facts.stderr, console=facts.console):
+        return True
+    outcome = decide(facts)
+    if outcome.end is End.BRIDGE_FAILED:
+        return isinstance(outcome.error, HypervisorError | HostError)
+    return outcome.end in (End.INTERRUPTED, End.MACHINE_FAILED)
 
 
 def last_lines(text: str) -> str:

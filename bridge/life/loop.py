@@ -7,6 +7,7 @@ The loop decides nothing. What may follow what is in `tables`, how it ended in `
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from logging import getLogger
@@ -14,18 +15,21 @@ from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 from protocol.layout import Share
-from protocol.messages import Finished, GuestState, Message, Status
+from protocol.messages import Finished, GuestState, HostState, Message, Status
 from protocol.session import Garbled, Said
 
-from ..errors import BridgeError, HostError
+from ..errors import BridgeError, HostError, HypervisorError
 from ..guest.collect import collect, stderr_tail
+from ..guest.command import Commands
 from ..guest.watch import Watch
-from ..hypervisors import Hypervisor, MachineState
+from ..hypervisors import Hypervisor, MachineState, Saves
 from ..job import Job
 from .accounting import Progress, account
-from .decide import Facts, Outcome, decide
+from .checkpoints import MOST_TRIES, Checkpoints, SavedState
+from .decide import Facts, Outcome, decide, may_go_on
 from .patience import BOOT, SILENCE, Limits, Patience
-from .tables import JOB, MACHINE, Action, Actions, Event, Power, PowerEvent, State, step
+from .saving import GoingOn, Machine, Saver
+from .tables import JOB, MACHINE, Action, Actions, Event, Power, PowerEvent, SavingEvent, State, step
 
 logger = getLogger(__name__)
 
@@ -37,6 +41,23 @@ COMPLAINTS = 20
 
 PAUSE_TOLD_AFTER_S = 5.0
 """A shorter pause is not worth a line: a client that limits the use of the processor pauses every second."""
+
+
+CLOCK_BEHIND_S = 2.0
+"""A guest's clock stands still with its machine; when it is so far behind, the guest is told the time."""
+
+LEAVE_WITHIN_S = 40.0
+"""A last checkpoint may take so long; the client kills after 60 seconds."""
+
+SPENT_EVERY_S = 60.0
+
+
+class Hold(enum.Enum):
+    """Why a machine must stand still."""
+
+    CLIENT = "suspended by the client"
+    SILENCE = "the client is silent"
+    SAVING = "being saved"
 
 
 class Audience(Protocol):
@@ -69,12 +90,16 @@ class TaskLife:
         share: Share,
         scratch: Path,
         hypervisor: Hypervisor,
-        stage: Callable[[], None],
+        stage: Callable[[int], None],
         audience: Audience,
         limited: Limited,
         home: Callable[[Finished], None] = lambda finished: None,
+        going_on: GoingOn | None = None,
     ) -> None:
-        """`home` is called in a thread when the results are at their places for good, before the machine goes."""
+        """`stage` is given the number of the command that it shall write. `home` is called in a thread when the results
+        are at their places for good, before the machine goes. With `going_on`, checkpoints of the machine are taken
+        where the hypervisor can, the job begins at the last one, and `kept` says that the next life may too.
+        """
         self._job = job
         self._share = share
         self._scratch = scratch
@@ -83,9 +108,12 @@ class TaskLife:
         self._audience = audience
         self._limited = limited
         self._home = home
+        self._going_on = going_on
         self._state = State.NEW
         self._power = Power.OFF
-        self._events: asyncio.Queue[Event | PowerEvent] = asyncio.Queue()
+        self._holds: set[Hold] = set()
+        self._switching = asyncio.Lock()
+        self._events: asyncio.Queue[Event | SavingEvent | tuple[Hold, bool]] = asyncio.Queue()
         self._events.put_nowait(Event.BEGIN)
         self._facts = Facts()
         self._progress = Progress()
@@ -93,12 +121,21 @@ class TaskLife:
         self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Task[None] | None = None
+        self._record: Checkpoints | None = None
+        self._saver: Saver | None = None
+        self._commands = Commands(share, 0)
+        self._spent_before_s = 0.0
+        self._spent_told = 0.0
+        self._leave_timer: asyncio.TimerHandle | None = None
+        self._silent = False
+        self._clock_behind_s = 0.0
         self._paused_at = 0.0
         self._stood_still_s = 0.0
         self._pause_told = False
         self._complaints = 0
         self._unheard = False
         self.results: list[Path] = []
+        self.kept = False
 
     @property
     def progress(self) -> Progress:
@@ -117,29 +154,79 @@ class TaskLife:
             await self._remove_machine()
         return decide(self._facts)
 
-    def interrupt(self) -> None:
-        """End the job as soon as possible, without a result."""
+    # What may be asked of a life
+
+    def quit(self) -> None:
+        """End the job soon; where that can be, it goes on from here another time."""
         self._facts.interrupted = True
+        self._events.put_nowait(Event.QUIT)
+
+    def abort(self) -> None:
+        """End the job at once; nobody wants it any more."""
+        self._facts.aborted = True
         self._events.put_nowait(Event.TROUBLE)
 
     def hold(self) -> None:
         """Let the machine stand still, now or as soon as there is one, until `release`."""
-        self._events.put_nowait(PowerEvent.HOLD)
+        self._events.put_nowait((Hold.CLIENT, True))
 
     def release(self) -> None:
         """Let the machine run."""
-        self._events.put_nowait(PowerEvent.RELEASE)
+        self._events.put_nowait((Hold.CLIENT, False))
 
-    async def _take_step(self, event: Event | PowerEvent) -> None:
-        if isinstance(event, PowerEvent):
-            await self._switch(event)
+    def fear(self) -> None:
+        """The client is silent and may end us without a word: save the machine, then let it stand still."""
+        self._silent = True
+        if self._saver is not None and self._state is State.RUNNING:
+            self._events.put_nowait(SavingEvent.DUE)
+        else:
+            self._events.put_nowait((Hold.SILENCE, True))
+
+    def hope(self) -> None:
+        """The client speaks again."""
+        self._silent = False
+        self._events.put_nowait((Hold.SILENCE, False))
+
+    # Steps
+
+    async def _take_step(self, event: Event | SavingEvent | tuple[Hold, bool]) -> None:
+        match event:
+            case Event():
+                await self._take_job_step(event)
+            case SavingEvent():
+                await self._take_saving_step(event)
+            case (why, held):
+                await self._hold(why, held)
+
+    async def _take_saving_step(self, event: SavingEvent) -> None:
+        if self._saver is None or self._record is None:
             return
+        left = await self._saver.take(event)
+        if event is SavingEvent.SAVED:
+            at = self._record.states[0].progress.checkpoint_cpu_seconds
+            self._set_progress(replace(self._progress, checkpoint_cpu_seconds=at))
+        if event in (SavingEvent.SAVED, SavingEvent.FAILED) and self._silent:
+            await self._hold(Hold.SILENCE, True)
+        if left:
+            self._events.put_nowait(Event.LEFT)
+
+    async def _take_job_step(self, event: Event) -> None:
         state, actions = step(JOB, self._state, event)
+        if self._record is not None and self._state is State.BOOTING and state is State.RUNNING:
+            self._record.works()
         if state is not self._state:
             logger.info("%s -> %s: %s", self._state.value, state.value, event.value)
             self._state = state
             self._tell(self._audience.state, state)
         await self._perform_all(actions)
+
+    async def _hold(self, why: Hold, held: bool) -> None:
+        """Add or take away a reason to stand still; the machine is paused or resumed when this returns."""
+        async with self._switching:
+            before = bool(self._holds)
+            (self._holds.add if held else self._holds.discard)(why)
+            if bool(self._holds) != before:
+                await self._switch(PowerEvent.HOLD if self._holds else PowerEvent.RELEASE)
 
     async def _switch(self, event: PowerEvent) -> None:
         self._power, actions = step(MACHINE, self._power, event)
@@ -166,16 +253,81 @@ class TaskLife:
 
     async def _stage_in(self) -> None:
         self._tell(self._audience.runs_on, await self._hypervisor.probe())
-        await asyncio.to_thread(self._stage)
+        self._spent_before_s = 0.0 if self._going_on is None else self._going_on.spent_s
+        if self._going_on is not None and isinstance(self._hypervisor, Saves):
+            self._record = Checkpoints(self._scratch, await self._hypervisor.description())
+            self._spent_before_s = max(self._spent_before_s, self._record.spent_s())
+        # A guest that is restored has obeyed all that was said to it before.
+        self._commands.seq = 1 + max((state.seq for state in self._states()), default=0)
+        await asyncio.to_thread(self._stage, self._commands.seq)
+
+    def _states(self) -> list[SavedState]:
+        return [] if self._record is None else self._record.states
 
     async def _start_machine(self) -> None:
         self._watch = Watch(self._share, self._hear)
-        await self._hypervisor.start()
+        if not await self._restore():
+            await self._hypervisor.start()
+        if self._record is not None and self._going_on is not None and isinstance(self._hypervisor, Saves):
+            machine = Machine(
+                self._hypervisor,
+                hold=lambda: self._hold(Hold.SAVING, True),
+                release=lambda: self._hold(Hold.SAVING, False),
+                progress=self._progress_now,
+            )
+            self._saver = Saver(
+                machine, self._record, self._commands, self._going_on, self._events.put_nowait, self._ran_s
+            )
         self._waiting = asyncio.create_task(self._wait_for_machine())
         self._be_patient(self._limited.boot)
         self._watch.start()
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         await self._switch(PowerEvent.STARTED)
+
+    async def _restore(self) -> bool:
+        """Start the machine from its newest state that can be restored; say whether there was one.
+
+        What fails may be the host's trouble, and passes. So a state is given up only after some tries, and the job
+        begins anew only when all of them are.
+
+        :raise HypervisorError: none can be restored now.
+        """
+        if self._record is None or not isinstance(self._hypervisor, Saves):
+            return False
+        failure: HypervisorError | None = None
+        for state in list(self._record.states):
+            if state.tries >= MOST_TRIES:
+                logger.warning("no guest has spoken after %d restores of %s", state.tries, state.tag)
+                self._record.drop(state)
+                continue
+            self._record.tried(state)
+            try:
+                await self._hypervisor.restore(state.tag)
+            except HypervisorError as error:
+                logger.warning("%s cannot be restored: %s", state.tag, error)
+                failure = error
+                continue
+            done = state.progress.fraction_done
+            logger.info("restored from %s, %s done", state.tag, "nothing said" if done is None else f"{done:.1%}")
+            self._set_progress(replace(state.progress, cpu_seconds=self._spent_before_s))
+            return True
+        if failure is not None:
+            raise failure
+        if self._spent_before_s:
+            logger.info("nothing to restore from: the job begins anew")
+        return False
+
+    async def _leave(self) -> None:
+        """Take a last checkpoint, also of a machine that the client holds: it must run for a moment."""
+        if self._saver is None:
+            self._events.put_nowait(Event.LEFT)
+            return
+        self._silent = False
+        for why in (Hold.CLIENT, Hold.SILENCE):
+            await self._hold(why, False)
+        self._saver.leave()
+        loop = asyncio.get_running_loop()
+        self._leave_timer = loop.call_later(LEAVE_WITHIN_S, self._events.put_nowait, Event.LEFT)
 
     async def _collect(self) -> None:
         """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
@@ -183,7 +335,7 @@ class TaskLife:
         self._see_machine()
         self._waiting.cancel()
         await self._hypervisor.stop()
-        await self._switch(PowerEvent.STOPPED)
+        await self._machine_has_stopped()
         door = self._watch.door
         self._facts.stderr = stderr_tail(door)
         places = {name: self._job.path(name) for name in self._job.results}
@@ -192,16 +344,30 @@ class TaskLife:
             await asyncio.to_thread(self._home, self._facts.finished)
         self._facts.collected = True
 
+    async def _machine_has_stopped(self) -> None:
+        """End a checkpoint that was under way: after the machine, for which it may be waiting."""
+        if self._saver is not None:
+            await self._saver.take(SavingEvent.STOPPED)
+            self._saver = None
+        async with self._switching:
+            await self._switch(PowerEvent.STOPPED)
+
     async def _remove_machine(self) -> None:
         self._see_machine()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._leave_timer):
+            if timer is not None:
+                timer.cancel()
         if self._watch is not None:
             self._watch.stop()
         if self._waiting is not None:
             self._waiting.cancel()
-        await self._hypervisor.remove()
-        await self._switch(PowerEvent.STOPPED)
+        self.kept = bool(self._states()) and may_go_on(self._facts)
+        if self.kept:
+            self._note_spent(0.0)
+            await self._hypervisor.stop()
+        else:
+            await self._hypervisor.remove()
+        await self._machine_has_stopped()
 
     async def _pause_machine(self) -> None:
         self._paused_at = asyncio.get_running_loop().time()
@@ -211,6 +377,10 @@ class TaskLife:
         await self._hypervisor.resume()
         stood_still_s = asyncio.get_running_loop().time() - self._paused_at
         self._stood_still_s += stood_still_s
+        self._clock_behind_s += stood_still_s
+        if self._clock_behind_s >= CLOCK_BEHIND_S and (self._saver is None or self._saver.idle):
+            self._clock_behind_s = 0.0
+            self._commands.give(HostState.RUN)
         if self._pause_told:
             logger.info("the machine runs again after %.0f seconds", stood_still_s)
             self._pause_told = False
@@ -218,6 +388,7 @@ class TaskLife:
     _ACTIONS: ClassVar[dict[Action, tuple[Callable[[TaskLife], Awaitable[None]], Event | None]]] = {
         Action.STAGE: (_stage_in, Event.STAGED),
         Action.START_MACHINE: (_start_machine, None),  # the guest's first word is the event
+        Action.LEAVE: (_leave, None),  # so is the end of the last checkpoint
         Action.COLLECT: (_collect, Event.COLLECTED),
         Action.REMOVE_MACHINE: (_remove_machine, Event.REMOVED),
         Action.PAUSE_MACHINE: (_pause_machine, None),
@@ -231,9 +402,9 @@ class TaskLife:
             self._complain(news)
             return
         self._be_patient(self._limited.silence)
-        before, self._progress = self._progress, account(self._progress, news.message)
-        if self._progress != before:
-            self._tell(self._audience.progress, self._progress)
+        self._set_progress(account(self._progress, news.message))
+        if self._saver is not None and isinstance(news.message, Status):
+            self._saver.hear(news.message)
         if event := self._event_of(news.message):
             self._events.put_nowait(event)
 
@@ -278,9 +449,13 @@ class TaskLife:
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         self._see_machine()
+        self._note_spent(SPENT_EVERY_S)
         if self._power is Power.PAUSED:
             self._tell_pause()
-        elif self._patience is not None and self._facts.lost is None:
+            return
+        if self._saver is not None and self._state is State.RUNNING:
+            self._saver.look()
+        if self._patience is not None and self._facts.lost is None:
             self._miss(self._patience)
 
     def _miss(self, patience: Patience) -> None:
@@ -292,7 +467,7 @@ class TaskLife:
     def _tell_pause(self) -> None:
         now = asyncio.get_running_loop().time()
         if not self._pause_told and now - self._paused_at >= PAUSE_TOLD_AFTER_S:
-            logger.info("the machine is paused: suspended by the client")
+            logger.info("the machine is paused: %s", ", ".join(sorted(why.value for why in self._holds)))
             self._pause_told = True
 
     def _ran_s(self) -> float:
@@ -304,9 +479,22 @@ class TaskLife:
         if condition.state is MachineState.ABSENT:
             return
         self._facts.console = condition.console
-        if condition.cpu_seconds != self._progress.cpu_seconds:
-            self._progress = replace(self._progress, cpu_seconds=condition.cpu_seconds)
-            self._tell(self._audience.progress, self._progress)
+        self._set_progress(replace(self._progress, cpu_seconds=self._spent_before_s + condition.cpu_seconds))
+
+    def _progress_now(self) -> Progress:
+        self._see_machine()
+        return self._progress
+
+    def _set_progress(self, progress: Progress) -> None:
+        if progress != self._progress:
+            self._progress = progress
+            self._tell(self._audience.progress, progress)
+
+    def _note_spent(self, every_s: float) -> None:
+        """Note the CPU time so far: what was spent after the last checkpoint was spent, whoever ends us."""
+        if self._record is not None and self._progress.cpu_seconds - self._spent_told >= every_s:
+            self._spent_told = self._progress.cpu_seconds
+            self._record.note_spent(self._spent_told)
 
     def _be_patient(self, limits: Limits | None) -> None:
         cpu_s = self._progress.cpu_seconds

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from qemu.qmp import QMPClient
 
+from bridge.errors import HypervisorError
 from bridge.guest.folders import make_anew
 from bridge.guest.stage import stage_in
-from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, load
+from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, Saves, load
 from bridge.image import load_image
 from bridge.job import Job
 from guest_side import read_agent
@@ -174,6 +175,51 @@ def test_the_guest_lets_go_of_the_share_when_a_checkpoint_comes(tmp_path: Path, 
         assert is_running(spec)
 
     run("qemu", tmp_path, image, body)
+
+
+@pytest.mark.parametrize("name", ["qemu"])
+def test_a_machine_that_saves_is_found_again_as_it_was(name: str, tmp_path: Path, image: Path) -> None:
+    async def prepared(found: Hypervisor, spec: MachineSpec, seq: int) -> None:
+        assert isinstance(found, Saves)
+        write_atomic(spec.share.host / COMMAND, encode(Command(seq, HostState.PREPARE)), durable=False)
+        while True:  # a guest that came back too early is told again by the next number; here it is just awaited
+            while await found.held_back():
+                await asyncio.sleep(0.005)
+            await found.pause()
+            if not await found.held_back():
+                return
+            await found.resume()
+
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        assert isinstance(found, Saves)
+        made_of = await found.description()
+        await found.start()
+        await until(lambda: is_running(spec))
+        assert await found.held_back(), "a mounted share holds it back"
+        await prepared(found, spec, 2)
+        await found.save("one")
+        await found.save("two")
+        with pytest.raises(HypervisorError):
+            await found.save("two")
+        await found.forget_all_but(["two"])
+        await found.stop()
+
+        again = load(name)(spec)
+        assert isinstance(again, Saves) and await again.description() == made_of
+        make_anew(spec.share)
+        write_atomic(spec.share.host / COMMAND, encode(Command(3, HostState.RUN, time.time())), durable=False)
+        with pytest.raises(HypervisorError):
+            await again.restore("one")
+        assert again.examine().state is MachineState.ABSENT, "nothing is left running, and it may be tried again"
+        try:
+            await again.restore("two")
+            await until(lambda: (said := status(spec)) is not None and said.ack == 3)
+            assert is_running(spec)
+        finally:
+            await again.remove()
+        assert os.listdir(spec.directory) == []
+
+    run(name, tmp_path, image, body)
 
 
 @pytest.mark.behaviour("B14")

@@ -39,7 +39,7 @@ def live(
     *script: tuple[float, Script],
     outputs: Iterable[str] = (),
     audience: Recorder | None = None,
-    stage: Callable[[], None] = lambda: None,
+    stage: Callable[[int], None] = lambda seq: None,
     limited: Limited | None = None,
     prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
     home: Callable[[Finished], None] = lambda finished: None,
@@ -230,14 +230,14 @@ def test_a_moving_heartbeat_keeps_a_guest_alive(tmp_path: Path) -> None:
 
 def test_an_interrupt_removes_the_machine(tmp_path: Path) -> None:
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
-        asyncio.get_running_loop().call_later(0.1, life.interrupt)
+        asyncio.get_running_loop().call_later(0.1, life.quit)
 
     lived = live(tmp_path, (0.0, say("status", RUNNING)), prepare=prepare)
     assert lived.outcome.end is End.INTERRUPTED and lived.machine.calls[-1] == "remove"
 
 
 def test_an_interrupt_before_anything_began(tmp_path: Path) -> None:
-    lived = live(tmp_path, prepare=lambda machine, life: life.interrupt())
+    lived = live(tmp_path, prepare=lambda machine, life: life.quit())
     assert lived.outcome.end is End.INTERRUPTED and "start" not in lived.machine.calls
 
 
@@ -248,7 +248,7 @@ def test_a_machine_that_cannot_start(tmp_path: Path) -> None:
 
 
 def test_staging_that_fails_starts_no_machine(tmp_path: Path) -> None:
-    def stage() -> None:
+    def stage(seq: int) -> None:
         raise HostError("cannot stage worker: No space left on device")
 
     lived = live(tmp_path, stage=stage)
@@ -259,7 +259,7 @@ def test_staging_that_fails_starts_no_machine(tmp_path: Path) -> None:
 def test_an_unexpected_error_still_removes_the_machine(tmp_path: Path) -> None:
     machines: list[FakeMachine] = []
 
-    def stage() -> None:
+    def stage(seq: int) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -295,7 +295,7 @@ def test_an_interrupt_when_the_results_are_home_is_a_success(tmp_path: Path) -> 
         def state(self, state: State) -> None:
             super().state(state)
             if state is State.REMOVING:
-                self.life.interrupt()
+                self.life.quit()
 
         life: TaskLife
 
@@ -356,7 +356,7 @@ def test_trouble_with_one_output_does_not_keep_the_others_back(tmp_path: Path) -
 
 
 def test_an_unexpected_error_of_the_system_is_told_and_the_machine_removed(tmp_path: Path) -> None:
-    def stage() -> None:
+    def stage(seq: int) -> None:
         raise OSError(24, "Too many open files")
 
     lived = live(tmp_path, stage=stage)
@@ -386,7 +386,7 @@ def test_a_machine_that_must_not_run_is_paused_as_soon_as_it_is_there(tmp_path: 
 def test_a_held_machine_is_interrupted_like_any_other(tmp_path: Path) -> None:
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
         life.hold()
-        asyncio.get_running_loop().call_later(0.1, life.interrupt)
+        asyncio.get_running_loop().call_later(0.1, life.quit)
 
     lived = live(tmp_path, prepare=prepare)
     assert lived.outcome.end is End.INTERRUPTED and lived.machine.calls[-1] == "remove"

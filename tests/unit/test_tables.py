@@ -10,14 +10,28 @@ from bridge.errors import HostError
 from bridge.life.accounting import Progress, account
 from bridge.life.decide import DETAIL_LINES, End, Facts, decide, last_lines
 from bridge.life.patience import Limits, Patience
-from bridge.life.tables import JOB, MACHINE, Action, Event, IllegalEvent, Power, PowerEvent, State, step
+from bridge.life.tables import (
+    CHECKPOINT,
+    JOB,
+    MACHINE,
+    Action,
+    Event,
+    IllegalEvent,
+    Power,
+    PowerEvent,
+    Saving,
+    SavingEvent,
+    State,
+    step,
+)
 from protocol.messages import Checkpoint, CreditReport, Finished, FractionDone, GuestState, Status
 
 IMPOSSIBLE = {
     State.NEW: set(Event) - {Event.BEGIN},
-    State.STAGING: {Event.BEGIN, Event.UP, Event.FINISHED, Event.COLLECTED, Event.REMOVED},
-    State.BOOTING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
-    State.RUNNING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
+    State.STAGING: {Event.BEGIN, Event.UP, Event.FINISHED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
+    State.BOOTING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
+    State.RUNNING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
+    State.LEAVING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
     State.COLLECTING: {Event.BEGIN, Event.STAGED, Event.REMOVED},
     State.REMOVING: {Event.BEGIN},
     State.ENDED: set(Event),
@@ -46,6 +60,21 @@ def test_every_pair_of_the_machine_is_decided_on_purpose(power: Power, event: Po
         assert (Action.RESUME_MACHINE in actions) == (power is Power.PAUSED and after is Power.RUNNING)
 
 
+@pytest.mark.parametrize(("saving", "event"), list(itertools.product(Saving, SavingEvent)))
+def test_every_pair_of_a_checkpoint_is_decided_on_purpose(saving: Saving, event: SavingEvent) -> None:
+    if (saving, event) in ((Saving.PREPARING, SavingEvent.SAVED), (Saving.SAVING, SavingEvent.READY)):
+        with pytest.raises(IllegalEvent):
+            step(CHECKPOINT, saving, event)
+        return
+    after, actions = step(CHECKPOINT, saving, event)
+    if event is SavingEvent.STOPPED:
+        assert (after, actions) == (Saving.IDLE, ()), "nobody is there to be told"
+    elif after is Saving.IDLE and saving is not Saving.IDLE:
+        assert actions == (Action.GO_ON,), "however it ended, the guest is told to go on"
+    assert (Action.SAVE in actions) == (saving is Saving.PREPARING and event is SavingEvent.READY)
+    assert (Action.PREPARE in actions) == (saving is Saving.IDLE and event is SavingEvent.DUE)
+
+
 def test_every_way_through_the_table_removes_the_machine_before_the_end() -> None:
     ends = [(state, event) for state in State for event, (after, _) in JOB[state].items() if after is State.ENDED]
     assert ends == [(State.REMOVING, Event.REMOVED)]
@@ -70,6 +99,8 @@ ERROR = HostError("disk full")
         (Facts(finished=Finished(3), errors=[ERROR]), End.PROGRAM_FAILED, "the program ended with code 3"),
         (Facts(finished=Finished(3, "no input")), End.PROGRAM_FAILED, "the program ended with code 3: no input"),
         (Facts(finished=Finished(0), interrupted=True), End.INTERRUPTED, "interrupted"),
+        (Facts(aborted=True, interrupted=True, machine_gone="off"), End.ABORTED, "aborted"),
+        (Facts(finished=Finished(0), collected=True, aborted=True), End.SUCCESS, "finished"),
         (Facts(guest_error="no task", machine_gone="off"), End.GUEST_FAILED, "the guest cannot run the task: no task"),
         (
             Facts(machine_gone="signal 9", lost="silent"),

@@ -73,27 +73,25 @@ def test_a_wrong_option_is_named(words: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "aborted", "verdict"),
+    ("outcome", "verdict"),
     [
-        (Outcome(End.SUCCESS, "done"), False, Finish(0, "done")),
-        (Outcome(End.SUCCESS, "done"), True, Finish(0, "done")),
-        (Outcome(End.INTERRUPTED, "no"), False, Leave(0)),
-        (Outcome(End.INTERRUPTED, "no"), True, Leave(EXIT_ABORTED_BY_CLIENT)),
-        (Outcome(End.PROGRAM_FAILED, "no", code=3), False, Finish(3, "no")),
-        (Outcome(End.PROGRAM_FAILED, "no", code=139), False, Finish(139, "no")),
-        (Outcome(End.PROGRAM_FAILED, "no", code=256), False, Finish(EXIT_CHILD_FAILED, "no")),
-        (Outcome(End.PROGRAM_FAILED, "no", code=-1), False, Finish(EXIT_CHILD_FAILED, "no")),
-        (Outcome(End.GUEST_FAILED, "no"), False, Finish(EXIT_CHILD_FAILED, "no")),
-        (Outcome(End.MACHINE_FAILED, "gone"), False, TemporaryExit(SOON_S, "gone")),
+        (Outcome(End.SUCCESS, "done"), Finish(0, "done")),
+        (Outcome(End.INTERRUPTED, "no"), Leave(0)),
+        (Outcome(End.ABORTED, "no"), Leave(EXIT_ABORTED_BY_CLIENT)),
+        (Outcome(End.PROGRAM_FAILED, "no", code=3), Finish(3, "no")),
+        (Outcome(End.PROGRAM_FAILED, "no", code=139), Finish(139, "no")),
+        (Outcome(End.PROGRAM_FAILED, "no", code=256), Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.PROGRAM_FAILED, "no", code=-1), Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.GUEST_FAILED, "no"), Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.MACHINE_FAILED, "gone"), TemporaryExit(SOON_S, "gone")),
         (
             Outcome(End.BRIDGE_FAILED, "full", error=HostError("disk full")),
-            False,
             TemporaryExit(SOON_S, "disk full"),
         ),
     ],
 )
-def test_how_a_job_ended(outcome: Outcome, aborted: bool, verdict: Verdict) -> None:
-    assert verdict_of(outcome, aborted=aborted) == verdict
+def test_how_a_job_ended(outcome: Outcome, verdict: Verdict) -> None:
+    assert verdict_of(outcome) == verdict
 
 
 @pytest.mark.parametrize(
@@ -115,5 +113,5 @@ def test_whose_move_it_is(error: BridgeError, verdict: Verdict) -> None:
 
 def test_a_code_that_would_be_cut_to_success_is_not() -> None:
     for code in (-256, -1, 0, 256, 512, 65536):
-        verdict = verdict_of(Outcome(End.PROGRAM_FAILED, "no", code=code), aborted=False)
+        verdict = verdict_of(Outcome(End.PROGRAM_FAILED, "no", code=code))
         assert isinstance(verdict, Finish) and verdict.code & 0xFF

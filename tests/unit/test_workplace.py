@@ -24,6 +24,33 @@ def test_clean_before_and_after(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["job.xml"]
 
 
+def saved(machine: Path) -> bool:
+    return (machine / "state").exists()
+
+
+def test_a_machine_that_is_worth_it_is_kept_from_owner_to_owner(tmp_path: Path) -> None:
+    with occupy(tmp_path, saved) as place:
+        (place.machine / "state").write_text("memory")
+        place.shared.mkdir()
+        place.keep_machine = True
+    assert sorted(os.listdir(tmp_path)) == [MARK, "machine"], "the share is always made anew"
+    with pytest.raises(ZeroDivisionError), occupy(tmp_path, saved) as place:
+        _ = 1 / 0
+    assert (tmp_path / "machine" / "state").exists(), "an error that comes too early to know better lets nothing go"
+    with occupy(tmp_path, saved) as place:
+        assert (place.machine / "state").read_text() == "memory"
+        place.keep_machine = False
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_machine_that_is_kept_is_not_for_everybody(tmp_path: Path) -> None:
+    with occupy(tmp_path, saved) as place:
+        (place.machine / "state").write_text("memory")
+        place.keep_machine = True
+    with occupy(tmp_path) as place:
+        assert os.listdir(place.machine) == []
+
+
 def test_clean_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), occupy(tmp_path):
         _ = 1 / 0

@@ -3,6 +3,7 @@
 command_line  what QEMU is told; pure
 probe         which QEMU is here and whether its KVM really works
 machine       the process and its QMP connection
+snapshots     save the machine into its disk, and find it there again
 """
 
 from .machine import Qemu

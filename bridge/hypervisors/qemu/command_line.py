@@ -8,6 +8,7 @@ from pathlib import Path
 from protocol.layout import GUEST_TAG, HOST_TAG
 
 from .. import MachineSpec
+from .snapshots import NODE
 
 CPU_MODELS = {"kvm": "host", "tcg": "Nehalem-v1"}
 """TCG: a fixed model, because a machine restored on another one is dead without an error."""
@@ -47,12 +48,19 @@ def base(qemu: Accelerated) -> list[str]:
 
 
 def machine(
-    spec: MachineSpec, qemu: Accelerated, *, work_disk: Path | None, qmp_fd: int, security_model: str
+    spec: MachineSpec,
+    qemu: Accelerated,
+    *,
+    work_disk: Path | None,
+    qmp_fd: int,
+    security_model: str,
+    from_tag: str | None = None,
 ) -> list[str]:
     """The command line of one machine that boots a kernel, with its two exports and its work disk.
 
-    `qmp_fd` is an inherited, connected socket. `security_model` is `mapped-xattr` or `mapped-file`: with either, what
-    the guest plants as a link or a device is a plain file on the host.
+    With `from_tag` it loads this saved state instead, and waits to be told to go on. `qmp_fd` is an inherited,
+    connected socket. `security_model` is `mapped-xattr` or `mapped-file`: with either, what the guest plants as a link
+    or a device is a plain file on the host.
     """
     image = spec.image
     assert image is not None
@@ -65,8 +73,11 @@ def machine(
     words += _export("guest", spec.share.guest, GUEST_TAG, f"security_model={security_model}")
     if work_disk is not None:
         words += ["-blockdev", f"driver=file,filename={_option(work_disk)},node-name=work-file"]
-        words += ["-blockdev", "driver=qcow2,file=work-file,node-name=work"]
-        words += ["-device", "virtio-blk-pci,drive=work"]
+        words += ["-blockdev", f"driver=qcow2,file=work-file,node-name={NODE}"]
+    if image.work_disk is not None:
+        words += ["-device", f"virtio-blk-pci,drive={NODE}"]
+    if from_tag is not None:
+        words += ["-loadvm", from_tag, "-S"]
     return words
 
 

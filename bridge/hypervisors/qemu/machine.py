@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from logging import getLogger
 from pathlib import Path
@@ -16,7 +17,8 @@ from qemu.qmp import QMPClient, QMPError
 from ...errors import CommandFailed, NotPermitted
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
-from .command_line import Accelerated, machine
+from . import snapshots
+from .command_line import CPU_MODELS, Accelerated, machine
 from .probe import find, probe
 
 logger = getLogger(__name__)
@@ -47,19 +49,25 @@ class Qemu:
         return self._found
 
     async def start(self) -> None:
-        if self._state is not MachineState.ABSENT:
-            return
+        if self._state is MachineState.ABSENT:
+            await self._make_work_disk()
+            await self._launch(None)
+
+    async def _launch(self, from_tag: str | None) -> None:
+        """Start QEMU; if it fails, the machine is as it was before, and may be tried again."""
         qemu = await self._probe()
-        work_disk = await self._make_work_disk()
+        self._child = Child("QEMU")
+        self._qmp = QMPClient("vmbridge")
         # A socket pair, not a socket file: nothing to clean up, no path that is too long, nobody else can connect.
         ours, theirs = socket.socketpair()
         with theirs:
             words = machine(
                 self._spec,
                 qemu,
-                work_disk=work_disk,
+                work_disk=self._work_disk,
                 qmp_fd=theirs.fileno(),
                 security_model=security_model(self._spec.share.guest),
+                from_tag=from_tag,
             )
             try:
                 await self._child.start(words, pass_fds=[theirs.fileno()], env=clean_environment())
@@ -72,6 +80,7 @@ class Qemu:
                 await asyncio.wait_for(self._qmp.connect(ours), _QMP_WITHIN_S)
         except BaseException:
             await self.stop()
+            self._state = MachineState.ABSENT
             raise
 
     async def pause(self) -> None:
@@ -110,19 +119,63 @@ class Qemu:
         state = MachineState.GONE if started and not self._child.running else self._state
         return Condition(state, self._child.cpu_seconds(), self._child.tail)
 
+    # Saves
+
+    async def description(self) -> Mapping[str, str]:
+        qemu = await self._probe()
+        image = self._spec.image
+        assert image is not None
+        return {
+            "hypervisor": "qemu",
+            # A versioned machine type belongs to each release, and its updates load each other's states.
+            "version": ".".join(qemu.version.split(".")[:2]),
+            "accelerator": qemu.accelerator,
+            "cpu": CPU_MODELS[qemu.accelerator],
+            "cpus": str(self._spec.cpus),
+            "memory_mb": str(self._spec.memory_mb),
+            "image": await asyncio.to_thread(_digest, image.work_disk or image.kernel),
+        }
+
+    async def held_back(self) -> str | None:
+        async with self._translated("query-migrate"):
+            return await asyncio.wait_for(snapshots.mounted_share(self._qmp), _QMP_WITHIN_S)
+
+    async def save(self, tag: str) -> None:
+        async with self._translated("snapshot-save"):
+            await snapshots.save(self._qmp, tag)
+
+    async def forget_all_but(self, tags: Collection[str]) -> None:
+        async with self._translated("snapshot-delete"):
+            for tag in await snapshots.tags(self._qmp):
+                if tag not in tags:
+                    await snapshots.delete(self._qmp, tag)
+
+    async def restore(self, tag: str) -> None:
+        if self._state is not MachineState.ABSENT:
+            return
+        # A QEMU that was killed while it saved leaves clusters behind that nobody uses, which would add up.
+        try:
+            await run_briefly([str(find("qemu-img")), "check", "-q", "-r", "leaks", str(self._work_disk)])
+        except CommandFailed as error:
+            logger.warning("the machine's disk was not tidied up: %s", error)
+        await self._launch(tag)
+        await self._execute("cont")
+
     @property
     def _work_disk(self) -> Path:
         return self._spec.directory / "work.qcow2"
 
-    async def _make_work_disk(self) -> Path | None:
-        """Make the machine's own disk, an overlay over the image's formatted one, which is never written."""
+    async def _make_work_disk(self) -> None:
+        """Make the machine's own disk: an overlay over the image's formatted one, which is never written.
+
+        Without that it is a disk that the guest does not see and that only holds saved states.
+        """
         assert self._spec.image is not None
         base = self._spec.image.work_disk
-        if base is None:
-            return None
-        words = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base.resolve()), str(self._work_disk)]
+        over = ["-F", "qcow2", "-b", str(base.resolve())] if base is not None else []
+        size = [] if over else ["1M"]
+        words = ["create", "-q", "-f", "qcow2", *over, str(self._work_disk), *size]
         await run_briefly([str(find("qemu-img")), *words])
-        return self._work_disk
 
     async def _execute(self, command: str) -> None:
         """Tell the machine something; one that has ended by itself is not told anything."""
@@ -143,6 +196,14 @@ class Qemu:
                 await asyncio.wait_for(self._child.wait(), 1.0)
             said = self._child.tail.strip()[-600:] or str(error) or type(error).__name__
             raise CommandFailed(f"QEMU failed at {doing}: {said}") from error
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def security_model(folder: Path) -> str:

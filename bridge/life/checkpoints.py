@@ -1,0 +1,216 @@
+"""What is known on disk of a machine's saved states, when the next one is due, and whether there is room for it.
+
+A state counts when the record of it is on the disk, which is written when the hypervisor has concluded the saving. So
+at every instant the record names only states that are whole. It names at most two, newest first: an older one goes
+when a newer one is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from protocol.files import write_atomic
+
+from .accounting import Progress
+
+logger = getLogger(__name__)
+
+FORMAT = "vmbridge-checkpoints 1"
+KEPT = 2
+MOST_TRIES = 2
+"""A state whose machine has not said a word after so many restores is given up for an older one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """One saved state of a machine.
+
+    `seq` is the last command that the guest in it has seen. `progress` is the job's at that moment. `tries` counts the
+    restores since then after which no guest has spoken.
+    """
+
+    tag: str
+    seq: int
+    progress: Progress
+    tries: int = 0
+
+
+class Checkpoints:
+    """The record of one machine's saved states, in a folder of the machine's own."""
+
+    def __init__(self, folder: Path, description: Mapping[str, str]) -> None:
+        """Read the record; what cannot be read, or was saved on another kind of machine, is no state."""
+        self._file = folder / RECORD
+        self._description = dict(description)
+        self.number, self.states = self._read()
+
+    def _read(self) -> tuple[int, list[SavedState]]:
+        try:
+            record = json.loads(self._file.read_bytes())
+            number = int(record["number"])
+            if record["format"] != FORMAT:
+                logger.warning("checkpoints of another version are not used: %s", record["format"])
+                return number, []
+            if record["description"] != self._description:
+                logger.warning("checkpoints of another kind of machine are not used: %s", _difference(record, self))
+                return number, []
+            return number, [_state(entry) for entry in record["states"]]
+        except FileNotFoundError:
+            return 0, []
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            logger.warning("the record of checkpoints cannot be read and is not used: %r", error)
+            return 0, []
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What the machine is made of."""
+        return self._description
+
+    def next_tag(self) -> str:
+        """Return a tag that was never used in this folder."""
+        self.number += 1
+        return f"checkpoint-{self.number}"
+
+    def add(self, state: SavedState) -> None:
+        """Record a state that is whole; on the disk when this returns.
+
+        :raise OSError: it could not be written; the record is as it was.
+        """
+        self._write([state, *self.states][:KEPT])
+
+    def tried(self, state: SavedState) -> None:
+        """Record that `state` is about to be restored once more.
+
+        :raise OSError: it could not be written.
+        """
+        self._write([replace(known, tries=known.tries + 1) if known == state else known for known in self.states])
+
+    def drop(self, state: SavedState) -> None:
+        """Forget a state that cannot be restored.
+
+        :raise OSError: it could not be written.
+        """
+        self._write([known for known in self.states if known.tag != state.tag])
+
+    def works(self) -> None:
+        """Record that the guest of the restored state has spoken.
+
+        :raise OSError: it could not be written.
+        """
+        if any(known.tries for known in self.states):
+            self._write([replace(known, tries=0) for known in self.states])
+
+    def spent_s(self) -> float:
+        """Return the CPU time of the machine over all its starts, in seconds, as far as it was noted."""
+        noted = max((state.progress.cpu_seconds for state in self.states), default=0.0)
+        try:
+            return max(noted, float((self._file.parent / SPENT).read_text("ascii")))
+        except (OSError, ValueError):
+            return noted
+
+    def note_spent(self, seconds: float) -> None:
+        """Note the CPU time so far. Not worth a sync: what a power cut loses is at most what the last note says."""
+        try:
+            write_atomic(self._file.parent / SPENT, f"{seconds:.3f}\n".encode(), durable=False)
+        except OSError as error:
+            logger.warning("the CPU time cannot be noted: %s", error)
+
+    def _write(self, states: list[SavedState]) -> None:
+        record = {
+            "format": FORMAT,
+            "number": self.number,
+            "description": self._description,
+            "states": [asdict(state) for state in states],
+        }
+        write_atomic(self._file, json.dumps(record, indent=1).encode(), durable=True)
+        self.states = states
+
+
+RECORD = "checkpoints.json"
+SPENT = "spent"
+
+
+def any_recorded(folder: Path) -> bool:
+    """Say whether there is a record of saved states in the machine's folder."""
+    return (folder / RECORD).is_file()
+
+
+def _state(entry: Any) -> SavedState:
+    progress = Progress(**entry["progress"])
+    return SavedState(str(entry["tag"]), int(entry["seq"]), progress, int(entry["tries"]))
+
+
+def _difference(record: Any, ours: Checkpoints) -> str:
+    theirs = record["description"]
+    keys = sorted({*theirs, *ours.description})
+    return ", ".join(
+        f"{key} was {theirs.get(key)!s:.40} and is {ours.description.get(key)!s:.40}"
+        for key in keys
+        if theirs.get(key) != ours.description.get(key)
+    )
+
+
+COST_FACTOR = 50.0
+"""A machine stands still for at most one fiftieth of its time because of checkpoints."""
+
+RETRY_S = 15.0
+"""After a checkpoint that could not be taken; twice as long after each further one, up to the period."""
+
+
+class Schedule:
+    """When the next checkpoint is due, on a clock that goes only while the machine runs. Pure."""
+
+    def __init__(self, period_s: float, now: float) -> None:
+        self._period_s = period_s
+        self._next = now + period_s
+        self._retry_s = RETRY_S
+
+    def due(self, now: float) -> bool:
+        """Say whether one is due."""
+        return now >= self._next
+
+    def taken(self, now: float, cost_s: float) -> None:
+        """One was taken, for which the machine stood still for `cost_s`."""
+        self._next = now + max(self._period_s, cost_s * COST_FACTOR)
+        self._retry_s = RETRY_S
+
+    def failed(self, now: float) -> None:
+        """One could not be taken."""
+        self._next = now + min(self._period_s, self._retry_s)
+        self._retry_s *= 2
+
+
+RESERVE_BYTES = 100 << 20
+
+
+def no_room(folder: Path, need_bytes: int, bound_bytes: float) -> str | None:
+    """Say why `need_bytes` more do not fit: the disk is too full, or `bound_bytes` for all below `folder`'s parent.
+
+    The client ends a job whose slot is larger than its bound; 0 is no bound. Sizes are what the client counts: the
+    apparent ones.
+    """
+    there = os.statvfs(folder)
+    if (free := there.f_bavail * there.f_frsize) < need_bytes + RESERVE_BYTES:
+        return f"only {free >> 20:,} MiB are free, and it may need {need_bytes >> 20:,}"
+    if bound_bytes and (used := _size(folder.parent)) + need_bytes > bound_bytes:
+        return (
+            f"it may need {need_bytes >> 20:,} MiB beside {used >> 20:,} of the {int(bound_bytes) >> 20:,} of the job"
+        )
+    return None
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(path, name)).st_size
+            except OSError:
+                continue  # it has just gone
+    return total

@@ -1,0 +1,233 @@
+"""Take checkpoints of a machine while its job runs, by nothing but files between host and guest.
+
+The guest is told to let go of the share, because a machine with a mounted share cannot be saved; when it has, the
+machine is paused and QEMU is asked once more; then memory and disk are saved and recorded; then the machine goes on.
+The guest comes back to the share by itself after 0.3 seconds of its own time, which stands still while it is saved. So
+a guest that is back too early only makes the second look fail. Whatever fails, the machine runs on, and what was saved
+before is as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any, ClassVar
+
+from filelock import FileLock, Timeout
+
+from protocol.messages import HostState, Status
+
+from ..errors import BridgeError
+from ..guest.command import Commands
+from ..hypervisors import Saves
+from .accounting import Progress
+from .checkpoints import Checkpoints, SavedState, Schedule
+from .tables import CHECKPOINT, Action, Saving, SavingEvent, step
+
+logger = getLogger(__name__)
+
+ANSWER_WITHIN_S = 20.0
+_UNMOUNTED_WITHIN_S = 0.3
+_LOOK_AGAIN_S = 0.005
+LAST_TRIES = 3
+"""So often a last checkpoint is tried, because a guest may come back to the share a moment too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """How a job is made to go on after its process has ended.
+
+    A checkpoint is due every `period_s`. `spent_s` is the CPU time of earlier starts, in seconds, where nothing better
+    is known. `room` says why there is none for it, or None. `lock` is a file that all
+    machines of this host lock while they are saved, so that they do not all write at once.
+    """
+
+    period_s: float
+    room: Callable[[], str | None]
+    lock: Path | None = None
+    spent_s: float = 0.0
+
+
+class NotNow(Exception):
+    """No checkpoint can be taken at this moment; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the saver may do with the machine, and where it hears how far the job is."""
+
+    hypervisor: Saves
+    hold: Callable[[], Awaitable[None]]
+    release: Callable[[], Awaitable[None]]
+    progress: Callable[[], Progress]
+
+
+class Saver:
+    """The checkpoints of one machine. `clock` goes only while it runs; events are posted, and come back by `take`."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        record: Checkpoints,
+        commands: Commands,
+        going_on: GoingOn,
+        post: Callable[[SavingEvent], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._machine = machine
+        self._record = record
+        self._commands = commands
+        self._room = going_on.room
+        self._lock = None if going_on.lock is None else FileLock(going_on.lock, timeout=0)
+        self._post = post
+        self._clock = clock
+        self._schedule = Schedule(going_on.period_s, clock())
+        self._state = Saving.IDLE
+        self._task: asyncio.Task[None] | None = None
+        self._status: Status | None = None
+        self._heard = asyncio.Event()
+        self._tries_left = 0
+
+    @property
+    def idle(self) -> bool:
+        """No checkpoint is under way."""
+        return self._state is Saving.IDLE
+
+    @property
+    def leaving(self) -> bool:
+        """The last checkpoint is being tried."""
+        return self._tries_left > 0
+
+    def look(self) -> None:
+        """Begin a checkpoint if one is due."""
+        if self.idle and self._schedule.due(self._clock()):
+            self._post(SavingEvent.DUE)
+
+    def leave(self) -> None:
+        """Take the last checkpoint, whenever the one before was."""
+        self._tries_left = LAST_TRIES
+        self._post(SavingEvent.DUE)
+
+    def hear(self, status: Status) -> None:
+        """The guest has said how it is."""
+        self._status = status
+        self._heard.set()
+
+    async def take(self, event: SavingEvent) -> bool:
+        """Take a step; return whether a last checkpoint has come to its end with it."""
+        was = self._state
+        self._state, actions = step(CHECKPOINT, self._state, event)
+        if event is SavingEvent.STOPPED:
+            await self._end()
+        for action in actions:
+            self._ACTIONS[action](self)
+        if was is Saving.IDLE or self._state is not Saving.IDLE or not self.leaving:
+            return False
+        self._tries_left = self._tries_left - 1 if event is SavingEvent.FAILED else 0
+        if self.leaving:
+            self._post(SavingEvent.DUE)
+        return not self.leaving
+
+    # Actions
+
+    def _prepare(self) -> None:
+        self._task = asyncio.create_task(self._try(self._make_ready(), SavingEvent.READY))
+
+    def _save(self) -> None:
+        self._task = asyncio.create_task(self._try(self._save_machine(), SavingEvent.SAVED))
+
+    def _go_on(self) -> None:
+        self._unlock()
+        try:
+            self._commands.give(HostState.RUN)
+        except OSError as error:
+            logger.warning("the guest cannot be told to go on: %s", error)
+
+    _ACTIONS: ClassVar[dict[Action, Callable[[Saver], None]]] = {
+        Action.PREPARE: _prepare,
+        Action.SAVE: _save,
+        Action.GO_ON: _go_on,
+    }
+
+    async def _try(self, work: Coroutine[Any, Any, None], done: SavingEvent) -> None:
+        try:
+            await work
+        except (NotNow, BridgeError, OSError) as error:
+            self._schedule.failed(self._clock())
+            logger.warning("no checkpoint this time: %s", error)
+            self._post(SavingEvent.FAILED)
+        else:
+            self._post(done)
+
+    async def _make_ready(self) -> None:
+        """Have the guest let go of the share."""
+        if reason := self._room():
+            raise NotNow(reason)
+        if self._lock is not None:
+            try:
+                self._lock.acquire()
+            except Timeout:
+                if not self.leaving:
+                    raise NotNow("another machine of this host is being saved") from None
+        seq = self._commands.give(HostState.PREPARE)
+        try:
+            await asyncio.wait_for(self._answer(seq), ANSWER_WITHIN_S)
+        except asyncio.TimeoutError:
+            raise NotNow(f"the guest has not answered in {ANSWER_WITHIN_S:g} seconds") from None
+        await self._wait_for_share()
+
+    async def _answer(self, seq: int) -> None:
+        while True:
+            if self._status is not None and self._status.ack == seq:
+                return
+            if self._status is not None and self._status.refused == seq:
+                raise NotNow(f"the guest {self._status.message or 'holds the share'}")
+            self._heard.clear()
+            await self._heard.wait()
+
+    async def _wait_for_share(self) -> None:
+        """The guest has said that it lets go, and does so in the next milliseconds."""
+        until = asyncio.get_running_loop().time() + _UNMOUNTED_WITHIN_S
+        while held := await self._machine.hypervisor.held_back():
+            if asyncio.get_running_loop().time() >= until:
+                raise NotNow(held)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _save_machine(self) -> None:
+        loop = asyncio.get_running_loop()
+        hypervisor = self._machine.hypervisor
+        begun = loop.time()
+        await self._machine.hold()
+        try:
+            if held := await hypervisor.held_back():
+                raise NotNow(held)
+            progress = self._machine.progress()
+            progress = replace(progress, checkpoint_cpu_seconds=progress.cpu_seconds)
+            tag = self._record.next_tag()
+            await hypervisor.save(tag)
+            await asyncio.to_thread(self._record.add, SavedState(tag, self._commands.seq, progress))
+        finally:
+            await self._machine.release()
+        stood_still_s = loop.time() - begun
+        self._schedule.taken(self._clock(), stood_still_s)
+        logger.info("checkpoint %s taken, the machine stood still for %.2f seconds", tag, stood_still_s)
+        try:
+            await hypervisor.forget_all_but([state.tag for state in self._record.states])
+        except BridgeError as error:
+            logger.warning("an older checkpoint stays: %s", error)
+
+    async def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._task
+            self._task = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()

@@ -1,0 +1,130 @@
+"""A job that is quit, killed or loses its machine goes on from its last checkpoint, in a real machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import ENVIRONMENT, JobDirectory, wait_until
+
+APP = [sys.executable, "-c", "from bridge.app import main; raise SystemExit(main([]))"]
+STEPS = 60
+
+# What it has in memory (n) and on its disk (out.txt) must stay together, whatever happens.
+COUNTER = f"""
+n=0
+while [ $n -lt {STEPS} ]; do
+    n=$((n + 1))
+    echo "step $n" >> out.txt
+    awk "BEGIN {{ print $n / {STEPS} }}" > $VMBRIDGE_SPOOL/.new && mv $VMBRIDGE_SPOOL/.new $VMBRIDGE_SPOOL/fraction_done
+    sleep 0.1
+done
+"""
+RESULT = "".join(f"step {n}\n" for n in range(1, STEPS + 1))
+
+
+class App:
+    """`vmbridge-app` in one directory, started as often as a test likes; without a client."""
+
+    def __init__(self, job: JobDirectory) -> None:
+        self.job = job
+        self.path = job.path
+        self.stderr = job.path / "stderr.txt"
+
+    def start(self) -> subprocess.Popen[str]:
+        with self.stderr.open("a") as stderr:
+            process = subprocess.Popen(APP, stderr=stderr, text=True, env=ENVIRONMENT, cwd=self.path)
+        self.job.started.append(process)
+        return process
+
+    def said(self, text: str) -> bool:
+        return text in self.stderr.read_text()
+
+    def wait_until_said(self, text: str) -> None:
+        wait_until(lambda: self.said(text), 90)
+
+    def prepares(self) -> bool:
+        command = self.path / "shared/host/command"
+        return command.exists() and "state prepare" in command.read_text()
+
+    def states(self) -> list[str]:
+        record = json.loads((self.path / "machine/checkpoints.json").read_text())
+        return [state["tag"] for state in record["states"]]
+
+    def finish(self) -> None:
+        """Start it once more and let it come to its end, which must be the right one."""
+        assert self.start().wait(timeout=180) == 0
+        assert (self.path / "boinc_finish_called").read_text().startswith("0\n"), self.stderr.read_text()
+        assert (self.path / "out.txt").read_text() == RESULT
+        left = set(os.listdir(self.path)) - {"worker", "job.xml", "out.txt", "stderr.txt"}
+        assert left == {"boinc_finish_called", ".vmbridge.home"}
+        assert self.job.machines() == []
+
+
+@pytest.fixture
+def app(make_job: Callable[..., JobDirectory]) -> App:
+    elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
+    return App(make_job(COUNTER, elements))
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals) -> int:
+    process.send_signal(number)
+    return process.wait(timeout=90)
+
+
+def test_a_job_that_is_quit_again_and_again(app: App) -> None:
+    for start in range(2):
+        process = app.start()
+        app.wait_until_said("running: up" if start == 0 else "restored from")
+        assert end(process, signal.SIGTERM) == 0
+        assert app.job.machines() == [] and not (app.path / "boinc_finish_called").exists()
+        assert not (app.path / "shared").exists()
+        assert app.states(), app.stderr.read_text()
+    app.finish()
+
+
+@pytest.mark.parametrize("victim", ["bridge", "machine"])
+def test_what_is_killed_goes_on_from_its_last_checkpoint(app: App, victim: str) -> None:
+    process = app.start()
+    app.wait_until_said("checkpoint checkpoint-1 taken")
+    if victim == "bridge":
+        end(process, signal.SIGKILL)
+        wait_until(lambda: app.job.machines() == [], 30)
+    else:
+        app.job.machines()[0].kill()
+        assert process.wait(timeout=90) == 0
+        assert (app.path / "boinc_temporary_exit").read_text().startswith("300\n")
+        (app.path / "boinc_temporary_exit").unlink()
+    assert app.states()
+    app.finish()
+    assert app.said("restored from checkpoint-")
+
+
+def test_a_bridge_that_is_killed_while_it_saves(app: App) -> None:
+    """At moments spread over the whole of a checkpoint, from the command to the record."""
+    for delay in (0.0, 0.05, 0.6, 1.1):
+        process = app.start()
+        wait_until(app.prepares, 90)
+        time.sleep(delay)
+        end(process, signal.SIGKILL)
+        wait_until(lambda: app.job.machines() == [], 30)
+    app.finish()
+
+
+def test_a_checkpoint_that_cannot_be_restored_is_let_go(app: App) -> None:
+    process = app.start()
+    app.wait_until_said("checkpoint checkpoint-1 taken")
+    assert end(process, signal.SIGTERM) == 0
+    disk = Path(app.path / "machine/work.qcow2")
+    newest = app.states()[0]
+    subprocess.run(["qemu-img", "snapshot", "-d", newest, disk], check=True)
+    app.finish()
+    assert app.said(f"{newest} cannot be restored")

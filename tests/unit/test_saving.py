@@ -1,0 +1,460 @@
+"""Checkpoints in the life of a task, with a scripted guest that obeys, and one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from bridge.errors import HostError, HypervisorError
+from bridge.hypervisors import MachineSpec, Saves
+from bridge.job import Job
+from bridge.life import saving
+from bridge.life.accounting import Progress
+from bridge.life.checkpoints import (
+    COST_FACTOR,
+    KEPT,
+    MOST_TRIES,
+    RECORD,
+    RETRY_S,
+    SPENT,
+    Checkpoints,
+    SavedState,
+    Schedule,
+    any_recorded,
+    no_room,
+)
+from bridge.life.decide import End, Outcome
+from bridge.life.loop import Limited, TaskLife
+from bridge.life.saving import GoingOn
+from bridge.life.tables import State
+from protocol.codec import encode
+from protocol.layout import Share
+from protocol.messages import Command, HostState
+
+from ..fakes import FakeSavingMachine, Recorder, Script
+
+RUNNING = "protocol 1\nstate running\nheartbeat 1\n"
+Prepare = Callable[[FakeSavingMachine, TaskLife], None]
+
+
+@dataclass
+class Lived:
+    """What is left of a life."""
+
+    outcome: Outcome
+    machine: FakeSavingMachine
+    audience: Recorder
+    life: TaskLife
+
+    @property
+    def did(self) -> list[str]:
+        """What was asked of the machine, without its removal."""
+        return [call for call in self.machine.calls if call not in ("remove", "stop")]
+
+
+class Slot:
+    """A slot in which one life follows another."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.share = Share.two_folders(directory / "shared")
+        self.machine = directory / "machine"
+        self.share.host.mkdir(parents=True)
+        self.share.guest.mkdir()
+        self.machine.mkdir()
+        self.saved: list[str] = []
+
+    def live(
+        self,
+        *script: tuple[float, Script],
+        prepare: Prepare = lambda machine, life: None,
+        period_s: float = 1000.0,
+        room: Callable[[], str | None] = lambda: None,
+        lock: Path | None = None,
+        outputs: Iterable[str] = (),
+        limited: Limited | None = None,
+    ) -> Lived:
+        async def go() -> Lived:
+            spec = MachineSpec("vm", self.machine, self.share, None, 256, 1)
+            machine = FakeSavingMachine(spec, script)
+            assert isinstance(machine, Saves)
+            machine.saved = list(self.saved)
+            audience = Recorder()
+            job = Job(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
+            going_on = GoingOn(period_s, room, lock)
+
+            def stage(seq: int) -> None:
+                for name in os.listdir(self.share.guest):
+                    (self.share.guest / name).unlink()
+                (self.share.host / "command").write_bytes(encode(Command(seq, HostState.RUN)))
+
+            life = TaskLife(
+                job, self.share, self.machine, machine, stage, audience, limited or Limited(), going_on=going_on
+            )
+            prepare(machine, life)
+            outcome = await asyncio.wait_for(life.run(), 60)
+            self.saved = machine.saved
+            return Lived(outcome, machine, audience, life)
+
+        return asyncio.run(go())
+
+    @property
+    def record(self) -> Checkpoints:
+        return Checkpoints(self.machine, {"memory_mb": "256"})
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Slot:
+    return Slot(tmp_path)
+
+
+def at(seconds: float, act: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, act)
+
+
+def once(condition: Callable[[], object], act: Callable[[], None]) -> None:
+    """Do something as soon as `condition` holds."""
+    if condition():
+        act()
+    else:
+        at(0.01, lambda: once(condition, act))
+
+
+def when_running(act: Callable[[TaskLife], None]) -> Prepare:
+    """Do something as soon as the job runs."""
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        class Acting(Recorder):
+            def state(self, state: State) -> None:
+                super().state(state)
+                if state is State.RUNNING:
+                    act(life)
+
+        life._audience = Acting()
+
+    return prepare
+
+
+def burn(seconds: float) -> Script:
+    return lambda machine: setattr(machine, "cpu_seconds", seconds)
+
+
+def say(name: str, content: str) -> Script:
+    return lambda machine: machine.say(name, content)
+
+
+def test_a_job_that_is_quit_goes_on_where_it_was(slot: Slot) -> None:
+    first = slot.live(
+        (0.0, say("fraction_done", "0.5\n")), (0.0, burn(40.0)), prepare=when_running(lambda life: life.quit())
+    )
+    assert first.outcome.end is End.INTERRUPTED and first.life.kept
+    assert first.did == ["start", "pause", "save checkpoint-1", "resume", "forget"]
+    assert "remove" not in first.machine.calls, "its disk stays"
+    assert first.life.progress.checkpoint_cpu_seconds == 40.0
+
+    second = slot.live((0.0, burn(3.0)), (0.1, say("finished", "code 0\n")))
+    assert second.outcome.end is End.SUCCESS and not second.life.kept
+    assert second.did[0] == "restore checkpoint-1"
+    assert second.audience.figures[0].fraction_done == 0.5, "before the guest has said it again"
+    assert second.life.progress.cpu_seconds == 43.0, "what was spent before was spent"
+    assert second.machine.calls[-1] == "remove"
+
+
+def test_commands_of_a_restored_guest_go_on_counting(slot: Slot) -> None:
+    slot.live(prepare=when_running(lambda life: life.quit()))
+    before = slot.record.states[0].seq
+    second = slot.live(prepare=when_running(lambda life: life.quit()))
+    assert second.life.kept
+    assert slot.record.states[0].seq > before, "a guest ignores a number that is not higher"
+    assert [state.tag for state in slot.record.states] == ["checkpoint-2", "checkpoint-1"]
+
+
+def test_checkpoints_are_taken_when_they_are_due(slot: Slot) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: machine.calls.count("forget") == 3, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live(period_s=0.5, prepare=prepare)
+    assert lived.did[1:5] == ["pause", "save checkpoint-1", "resume", "forget"]
+    assert len(lived.machine.saved) <= KEPT, "an older one goes when a newer one is complete"
+    assert lived.outcome.end is End.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("let_go", "no checkpoint this time: the guest holds the share"),
+        ("deaf", "no checkpoint this time: the guest has not answered in"),
+        ("comes_back", "no checkpoint this time: the share is mounted"),
+        ("fail_at", "no checkpoint this time: save checkpoint-1 failed on purpose"),
+    ],
+)
+def test_a_checkpoint_that_fails_harms_nothing(
+    slot: Slot, what: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "ANSWER_WITHIN_S", 0.5)
+    wrong = {"let_go": False, "deaf": True, "comes_back": True, "fail_at": "save checkpoint-1"}[what]
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        setattr(machine, what, wrong)
+        once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.5, prepare=prepare)
+    assert lived.outcome.end is End.SUCCESS, "the machine runs on"
+    assert message in caplog.text
+    assert "checkpoint-1" not in lived.machine.saved
+    held = lived.did.count("pause")
+    assert lived.did.count("resume") == held
+
+
+def test_a_last_checkpoint_is_tried_again_but_not_for_ever(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.comes_back = True
+        when_running(lambda life: life.quit())(machine, life)
+
+    lived = slot.live(prepare=prepare)
+    assert lived.outcome.end is End.INTERRUPTED and not lived.life.kept
+    assert caplog.text.count("no checkpoint this time") == saving.LAST_TRIES
+    assert lived.machine.calls[-1] == "remove", "there is nothing to go on from"
+
+
+def test_a_failed_last_checkpoint_leaves_the_one_before(slot: Slot) -> None:
+    slot.live((0.0, say("fraction_done", "0.25\n")), prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.comes_back = True
+        when_running(lambda life: life.quit())(machine, life)
+
+    lived = slot.live(prepare=prepare)
+    assert lived.life.kept and slot.record.states[0].tag == "checkpoint-1"
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
+
+
+def test_an_abort_waits_for_no_checkpoint_and_keeps_none(slot: Slot) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.deaf = True
+        when_running(both)(machine, life)
+
+    def both(life: TaskLife) -> None:
+        life.quit()
+        life.abort()
+
+    lived = slot.live((0.0, say("status", RUNNING)), prepare=prepare)
+    assert lived.outcome.end is End.ABORTED and not lived.life.kept
+    assert lived.machine.calls[-1] == "remove"
+
+
+def test_a_machine_that_is_held_is_released_for_its_last_checkpoint(slot: Slot) -> None:
+    def act(life: TaskLife) -> None:
+        life.hold()
+        at(0.2, life.quit)
+
+    lived = slot.live(prepare=when_running(act))
+    assert lived.did == ["start", "pause", "resume", "pause", "save checkpoint-1", "resume", "forget"]
+    assert lived.life.kept
+
+
+def test_a_client_that_falls_silent_finds_a_saved_machine_that_stands_still(slot: Slot) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        when_running(lambda life: life.fear())(machine, life)
+        once(lambda: machine.calls.count("pause") == 2, life.hope)
+        once(lambda: machine.calls.count("resume") == 2, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live(prepare=prepare)
+    assert lived.outcome.end is End.SUCCESS
+    assert lived.did == ["start", "pause", "save checkpoint-1", "resume", "forget", "pause", "resume"]
+
+
+def test_a_machine_that_dies_leaves_its_last_checkpoint(slot: Slot) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "forget" in machine.calls, lambda: machine.die("signal 9"))
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, prepare=prepare)
+    assert lived.outcome.end is End.MACHINE_FAILED and lived.life.kept
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[0].startswith("restore checkpoint-")
+
+
+def test_a_program_that_fails_leaves_nothing(slot: Slot) -> None:
+    slot.live(prepare=when_running(lambda life: life.quit()))
+    lived = slot.live((0.2, say("finished", "code 3\n")))
+    assert lived.outcome.end is End.PROGRAM_FAILED and not lived.life.kept
+
+
+def test_results_that_cannot_be_brought_home_keep_the_checkpoint(slot: Slot) -> None:
+    slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        def home(finished: object) -> None:
+            raise HostError("No space left on device")
+
+        life._home = home
+
+    lived = slot.live((0.2, say("finished", "code 0\n")), prepare=prepare)
+    assert lived.outcome.end is End.BRIDGE_FAILED and lived.life.kept
+
+
+def test_the_older_one_serves_when_the_newest_cannot_be_restored(slot: Slot) -> None:
+    for _ in range(2):
+        slot.live(prepare=when_running(lambda life: life.quit()))
+    slot.saved.remove("checkpoint-2")
+    lived = slot.live((0.2, say("finished", "code 0\n")))
+    assert lived.did[:2] == ["restore checkpoint-2", "restore checkpoint-1"]
+    assert lived.outcome.end is End.SUCCESS
+
+
+def test_a_guest_that_never_speaks_after_a_restore_is_given_up(slot: Slot) -> None:
+    for _ in range(2):
+        slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def mute(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.speaks = False
+        once(lambda: machine.calls, life.quit)
+
+    for _ in range(MOST_TRIES):
+        assert slot.live(prepare=mute).did[0] == "restore checkpoint-2"
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
+
+
+def test_trouble_with_all_restores_passes_or_not(slot: Slot) -> None:
+    slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.fail_at = "restore"
+
+    for _ in range(MOST_TRIES):
+        lived = slot.live(prepare=prepare)
+        assert lived.outcome.end is End.BRIDGE_FAILED and isinstance(lived.outcome.error, HypervisorError)
+        assert lived.life.kept and lived.did == ["restore checkpoint-1"], "a host without memory, say: nothing is lost"
+    assert slot.live((0.2, say("finished", "code 0\n")), prepare=prepare).did == ["start"]
+
+
+def test_another_kind_of_machine_begins_anew(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    slot.live((0.0, burn(5.0)), prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.made_of = {"memory_mb": "512"}
+
+    lived = slot.live((0.2, say("finished", "code 0\n")), prepare=prepare)
+    assert lived.did[0] == "start"
+    assert "memory_mb was 256 and is 512" in caplog.text
+
+
+def test_a_machine_that_another_one_makes_wait(slot: Slot, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
+
+    with FileLock(tmp_path / "lock"):
+        lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, lock=tmp_path / "lock", prepare=prepare)
+    assert "another machine of this host is being saved" in caplog.text and lived.machine.saved == []
+
+
+def test_no_room_is_no_checkpoint(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, room=lambda: "the disk is full", prepare=prepare)
+    assert "no checkpoint this time: the disk is full" in caplog.text
+    assert lived.did == ["start"], "the guest is not even asked"
+
+
+# The record on disk
+
+STATE = SavedState("checkpoint-1", 2, Progress(0.5, 12.0, None, 1e9, None, 3, 12.0))
+
+
+def test_the_record_comes_back_as_it_was(slot: Slot) -> None:
+    record = slot.record
+    assert record.next_tag() == "checkpoint-1"
+    record.add(STATE)
+    record.add(replace(STATE, tag=record.next_tag()))
+    record.add(replace(STATE, tag=record.next_tag()))
+    again = slot.record
+    assert [state.tag for state in again.states] == ["checkpoint-3", "checkpoint-2"]
+    assert again.states[0].progress == STATE.progress
+    assert again.next_tag() == "checkpoint-4", "a tag is never used twice"
+    assert any_recorded(slot.machine)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 100_000,
+        b'{"format": "vmbridge-checkpoints 1", "number": 1, "description": {"memory_mb": "256"}, "states": [{}]}',
+        b'{"format": "vmbridge-checkpoints 1", "number": "x", "description": {}, "states": []}',
+        b'{"format": "vmbridge-checkpoints 9", "number": 7, "description": {"memory_mb": "256"}, "states": [1]}',
+    ],
+)
+def test_a_broken_record_is_no_record(slot: Slot, content: bytes) -> None:
+    (slot.machine / RECORD).write_bytes(content)
+    assert slot.record.states == []
+
+
+def test_a_record_that_cannot_be_written_is_as_it_was(slot: Slot) -> None:
+    record = slot.record
+    record.add(STATE)
+    (slot.machine / f".{RECORD}.tmp").mkdir()
+    with pytest.raises(OSError):
+        record.add(replace(STATE, tag="checkpoint-2"))
+    assert [state.tag for state in record.states] == ["checkpoint-1"]
+    assert json.loads((slot.machine / RECORD).read_bytes())["states"][0]["tag"] == "checkpoint-1"
+
+
+@pytest.mark.parametrize(("noted", "spent"), [(None, 12.0), ("99.5\n", 99.5), ("3\n", 12.0), ("", 12.0), ("x", 12.0)])
+def test_what_was_spent_never_shrinks(slot: Slot, noted: str | None, spent: float) -> None:
+    slot.record.add(STATE)
+    if noted is not None:
+        (slot.machine / SPENT).write_text(noted)
+    assert slot.record.spent_s() == spent
+
+
+def test_when_the_next_one_is_due() -> None:
+    schedule = Schedule(60, now=1000)
+    assert not schedule.due(1059) and schedule.due(1060)
+    schedule.taken(1060, cost_s=0.1)
+    assert not schedule.due(1119) and schedule.due(1120)
+    schedule.taken(1120, cost_s=10)
+    assert not schedule.due(1120 + 10 * COST_FACTOR - 1), "one that costs much comes seldom"
+    schedule.failed(2000)
+    assert schedule.due(2000 + RETRY_S)
+    schedule.failed(2100)
+    assert not schedule.due(2100 + RETRY_S) and schedule.due(2100 + 2 * RETRY_S)
+
+
+def test_what_fits(tmp_path: Path) -> None:
+    folder = tmp_path / "slot" / "machine"
+    folder.mkdir(parents=True)
+    (folder / "disk").write_bytes(b"x" * (3 << 20))
+    assert no_room(folder, 1 << 20, 0) is None
+    assert no_room(folder, 1 << 20, 5 << 20) is None
+    assert no_room(folder, 1 << 20, 4 << 20) is None
+    assert no_room(folder, 2 << 20, 4 << 20) == "it may need 2 MiB beside 3 of the 4 of the job"
+    assert "are free" in (no_room(folder, 1 << 60, 0) or "")
+
+
+def test_the_guest_is_told_the_time_when_its_clock_fell_behind(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.life.loop.CLOCK_BEHIND_S", 0.3)
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        def act(life: TaskLife) -> None:
+            life.hold()
+            at(0.5, life.release)
+
+        when_running(act)(machine, life)
+        once(lambda: "resume" in machine.calls, lambda: at(0.1, lambda: machine.say("finished", "code 0\n")))
+
+    begun = time.time()
+    slot.live(prepare=prepare)
+    command = (slot.share.host / "command").read_text().split("\n")
+    assert command[1] == "seq 2" and float(command[3].split()[1]) >= begun
