@@ -43,11 +43,12 @@ class Slot:
         """Return the file that `path`, a name in the slot, stands for.
 
         The client puts one line `<soft_link>../../projects/P/FILE</soft_link>` where a file should be, for outputs too,
-        whose target does not exist yet. What is no such line, or does not exist, stands for itself.
+        whose target does not exist yet; or, where a project wants that, a symbolic link. What is neither, or does not
+        exist, stands for itself.
         """
         try:
             if path.is_symlink():
-                return path
+                return Path(os.path.realpath(path))
             with path.open("rb") as file:
                 line = file.readline(_LINK_BYTES)
         except OSError:

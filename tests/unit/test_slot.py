@@ -43,10 +43,17 @@ def test_what_is_no_link_stands_for_itself(slot: Slot, content: bytes) -> None:
     assert slot.resolve(path) == path
 
 
-def test_a_symlink_a_folder_and_nothing_stand_for_themselves(slot: Slot) -> None:
-    (slot.directory / "link").symlink_to("../../projects/p/real")
-    for name in ("link", "", "missing"):
+def test_a_folder_and_nothing_stand_for_themselves(slot: Slot) -> None:
+    for name in ("", "missing"):
         assert slot.resolve(slot.directory / name) == slot.directory / name
+
+
+def test_a_symlink_stands_for_its_target_even_if_there_is_none_yet(slot: Slot) -> None:
+    """A result took the place of the link, because it is moved there, and the client found none in the project."""
+    (slot.directory / "link").symlink_to("../../projects/p/real")
+    assert slot.resolve(slot.directory / "link") == Path(
+        os.path.realpath(slot.directory / ".." / ".." / "projects" / "p" / "real")
+    )
 
 
 def test_a_name_that_is_no_text(slot: Slot) -> None:
