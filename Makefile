@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 GUEST := build/guest
 IMAGE := build/image
 DEMO := build/demo
+BUNDLE := build/bundle
 EXAMPLE := guest_side/examples/lennard_jones
 
 # Debian keeps mke2fs where an ordinary user's PATH does not reach.
@@ -22,7 +23,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(call install,$(2)); fi
 
-.PHONY: help setup guest image demo test check style fast integration bench wheel clean
+.PHONY: help setup guest image package demo test check style fast integration bench wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ image: $(IMAGE)/image.json  ## build/image: the tiny image
 $(IMAGE)/image.json: guest_side/mount_hook $(wildcard bridge/image/*.py) | setup
 	$(call need,qemu-img mke2fs dpkg-deb apt-get,qemu-utils e2fsprogs)
 	@$(BIN)/vmbridge image build $(IMAGE)
+
+package: guest image  ## build/bundle: the example as a version of a BOINC application
+	@$(BIN)/vmbridge package $(BUNDLE) --image $(IMAGE) --job $(EXAMPLE)/job.xml
 
 demo: guest  ## run an example science program in a virtual machine
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)

@@ -6,6 +6,7 @@ guest/        the guest, known only by its files in the share
 life/         the middle: small tables of states, and the one loop
 job/          the job file
 image/        guest images
+bundle/       what a project ships
 cli/          the commands that people type
 app           the program that the BOINC client starts
 

@@ -1,6 +1,6 @@
-"""The commands that people type: `vmbridge run`, `vmbridge image build`, `vmbridge library`.
+"""The commands that people type: `vmbridge run`, `image build`, `library`, `package`.
 
-What the BOINC client starts is another door (bridge/app.py, to come); this one may import what it likes.
+What the BOINC client starts is another door (bridge/app.py); this one may import what it likes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import click
 from ..errors import BridgeError
 from .image import image
 from .library import library
+from .package import package
 from .run import run
 from .terminal import printable
 
@@ -33,6 +34,7 @@ def vmbridge(verbose: bool) -> None:
 vmbridge.add_command(run)
 vmbridge.add_command(image)
 vmbridge.add_command(library)
+vmbridge.add_command(package)
 
 
 def main() -> None:

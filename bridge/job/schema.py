@@ -107,7 +107,14 @@ def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
         and the element, and says what to do.
     """
     file = Path(os.path.abspath(directory)) / JOB_FILE  # so that no name in a command begins with "-" or holds "x:"
-    real = resolve(file)
+    return replace(parse_job(file, read_text(file, resolve(file))), resolve=resolve)
+
+
+def read_text(file: Path, real: Path) -> str:
+    """Return the text of a job file that is known as `file` and lies at `real`.
+
+    :raise JobFileError: it is missing, cannot be read, or is too large for one.
+    """
     if real.exists() and not real.is_file():
         raise JobFileError(file, 0, "", "is no file")  # opening a pipe would wait for its writer
     try:
@@ -121,8 +128,7 @@ def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
     if len(data) > MAX_JOB_FILE_BYTES:
         raise JobFileError(file, 0, "", f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small")
     # What is no UTF-8 stays what it is, and is refused only where a guest would have to be told of it.
-    job = parse_job(file, data.decode("utf-8", "surrogateescape"))
-    return replace(job, resolve=resolve)
+    return data.decode("utf-8", "surrogateescape")
 
 
 def parse_job(file: Path, text: str) -> Job:

@@ -1,0 +1,190 @@
+"""Put the bundle together and on the disk, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.files import sync_folder
+
+from .. import __version__
+from ..errors import HostError, ImageError, JobFileError, host_trouble
+from ..guest.copy import copy_content
+from ..guest.stage import refuse_dynamic
+from ..image import MANIFEST, Image, load_image
+from ..job.schema import JOB_FILE, OWN_NAMES, parse_job, read_text
+from ..trees import remove_tree
+from .archive import archive
+from .compiled import compile_all
+from .files import BundleFile, bundle_file, digest_of, given_file
+from .modules import collect_modules
+from .program import main_program
+from .version import VERSION_FILE, files_named_in, version_xml
+
+PLATFORM = "x86_64-pc-linux-gnu"
+"""BOINC's name for the computers that this program runs on."""
+
+IMAGE = "image"
+"""The image's folder in the slot, and therefore the job file's <image>."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What was written: the main program first."""
+
+    directory: Path
+    files: tuple[BundleFile, ...]
+    oldest_python: tuple[int, int]
+
+
+def write_bundle(out: Path, *, image: Path, job: Path, more: Sequence[Path] = ()) -> Bundle:
+    """Write the bundle into the folder `out`, which must be new, empty, or a bundle, which is replaced.
+
+    `image` is an image's folder, `job` a job file, `more` files that the application finds in its slot under their own
+    names: a science program, or data for all jobs. The same inputs, packages and Python give the same bytes. After a
+    failure `out` is as it was.
+
+    :raise JobFileError: the job file is broken, or looks for the image elsewhere than in `image`.
+    :raise ImageError: the image is broken, or the program cannot run in it.
+    :raise HostError: `out` is something else; a file or package is missing; the disk does not allow it.
+    """
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise HostError(f"bundles are made on x86_64 Linux, for x86_64 Linux; this is {sys.platform}")
+    out = Path(os.path.abspath(out))
+    _refuse_foreign(out)
+    loaded = load_image(image)
+    manifest = image / MANIFEST if image.is_dir() else image
+    science = [*_image_files(loaded, manifest), *_job_files(job, loaded, more)]
+    program, oldest_python = _program_files()
+    files = (*program, *science)
+    with _new_folder(out) as folder:
+        for file in files:
+            _write(folder / file.name, file.content, executable=file.main_program)
+        _write(folder / VERSION_FILE, version_xml(files).encode(), executable=False)
+        _prove(folder / files[0].name)
+    return Bundle(out, files, oldest_python)
+
+
+def _program_files() -> tuple[list[BundleFile], tuple[int, int]]:
+    """Return the main program and its parts, and the oldest Python that runs it."""
+    found = collect_modules()
+    sources = {name: data for name, data in found.files.items() if name.endswith(".py")}
+    compiled = {f"{name}c": data for name, data in compile_all(sources).items()}
+    modules = bundle_file(f"vmbridge_{__version__}", archive({**found.files, **compiled}), suffix=".zip")
+    extensions = {
+        module: bundle_file(module.rpartition(".")[2], path.read_bytes(), suffix=".so")
+        for module, path in found.extensions.items()
+    }
+    text = main_program(modules.name, {module: file.name for module, file in extensions.items()}, found.oldest_python)
+    program = bundle_file(f"vmbridge-app_{__version__}", text, main_program=True)
+    return [program, modules, *extensions.values()], found.oldest_python
+
+
+def _image_files(image: Image, manifest: Path) -> list[BundleFile]:
+    """Return the image's files, having compared them with what its manifest promises."""
+    paths = [path for path in (image.kernel, image.initramfs, image.work_disk) if path is not None]
+    promised = json.loads(manifest.read_bytes()).get("sha256")
+    for path in paths:
+        if isinstance(promised, dict) and promised.get(path.name) not in (None, digest_of(path)):
+            raise ImageError(f"{path} is not what {manifest} promises. Build the image again")
+    return [given_file(path, f"{IMAGE}/{path.name}") for path in (manifest, *paths)]
+
+
+def _job_files(file: Path, image: Image, more: Sequence[Path]) -> list[BundleFile]:
+    """Return the job file and `more`, having tried what can be tried without a slot."""
+    job = parse_job(file, read_text(file, file))
+    if job.image != file.parent / IMAGE:
+        raise JobFileError(
+            file, 0, "image", f"{job.image} is not where a bundle has its image. Write <image>{IMAGE}</image>; for "
+            f"`vmbridge run`, put a link of that name into the job directory")  # fmt: skip
+    for path in more:
+        if not path.is_file():
+            raise HostError(f"{path} is no file, so it cannot be put into the bundle")
+        if path.name in (*OWN_NAMES, IMAGE) or path.name.startswith("boinc_"):
+            raise HostError(f"{path.name} is a name that the bridge or the BOINC client uses itself. Rename it")
+        if path.name == job.application and image.static_programs_only:
+            refuse_dynamic(path)
+    names = [path.name for path in more]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise HostError(f"two files are called {min(twice)}, and the application could find only one. Rename one")
+    return [given_file(file, JOB_FILE), *(given_file(path, path.name) for path in more)]
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Check that nothing is lost if `out` is replaced."""
+    with host_trouble(f"look into {out}"):
+        if not out.exists() and not out.is_symlink():
+            return
+        if not out.is_dir() or out.is_symlink():
+            raise HostError(f"{out} is there and is no folder. Choose another name, or move it away")
+        there = set(os.listdir(out))
+        if not there:
+            return
+        text = (out / VERSION_FILE).read_text(errors="replace") if VERSION_FILE in there else ""
+    ours = files_named_in(text)
+    if ours is None:
+        raise HostError(f"{out} is there and was not written by vmbridge package. Choose another name, or move it away")
+    if foreign := there - ours - {VERSION_FILE}:
+        raise HostError(f"{out} holds {min(foreign)!r:.80}, which this program has not put there. Move it away")
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Make a folder that takes the place of `out` when the block has ended well, and else is not there any more."""
+    new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
+    with host_trouble(f"write {out}"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in (new, old):
+            remove_tree(left_by_a_kill)
+        new.mkdir()
+        try:
+            yield new
+            sync_folder(new)
+            if out.exists():
+                out.rename(old)
+            new.rename(out)
+            sync_folder(out.parent)
+        finally:
+            remove_tree(new)
+            remove_tree(old)
+
+
+def _write(target: Path, content: bytes | Path, *, executable: bool) -> None:
+    with target.open("xb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.open("rb") as source:
+                copy_content(source.fileno(), file.fileno(), os.fstat(source.fileno()).st_size)
+        file.flush()
+        # The server tells clients to make executable what is executable here, and nothing else is to be.
+        os.fchmod(file.fileno(), 0o755 if executable else 0o644)
+        os.fsync(file.fileno())
+
+
+def _prove(program: Path) -> None:
+    """Start the program as it lies there, without what is installed here.
+
+    :raise HostError: it does not run: a package was left out, or has changed.
+    """
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run(
+            [sys.executable, "-IS", program, "--version"],
+            cwd=empty,
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    if done.returncode or done.stdout.split() != ["vmbridge-app", __version__]:
+        raise HostError(f"the bundle does not run: {(done.stdout + done.stderr).strip()[-600:]}")
