@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+
+from bridge import __version__
+from bridge.job import read_job
 
 from ..conftest import REPOSITORY
 from .conftest import ENVIRONMENT, VMBRIDGE
@@ -52,3 +57,26 @@ def test_scientists(tmp_path: Path, shell: dict[str, str]) -> None:
     assert done.stdout.splitlines()[-1] == "3.1415926536"
     assert (tmp_path / "empty" / "job" / "pi.txt").read_text() == "3.1415926536\n"
     assert "on QEMU" in done.stderr
+
+
+def test_admins(tmp_path: Path, shell: dict[str, str]) -> None:
+    done = do_what_it_says("admins.md", tmp_path / "empty", shell)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "HELLO"
+    names = {re.sub("_[0-9a-f]{12}", "_…", name) for name in os.listdir(tmp_path / "empty" / "bundle")}
+    text = (REPOSITORY / "docs" / "admins.md").read_text(encoding="utf-8")
+    table = {name.replace("VERSION", __version__) for name in re.findall(r"`([^`]*)`", text.partition("| file | |")[2])}
+    assert names <= table, "the page says what is in a bundle"
+    check_templates(text, tmp_path / "empty")
+
+
+def check_templates(text: str, folder: Path) -> None:
+    """The server's templates, which cannot be tried here, name the files that the job file of the page names."""
+    job = read_job(folder)
+    _, for_inputs, for_outputs = re.findall(r"^```xml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    opened = [element.text for element in ElementTree.fromstring(for_inputs).iter("open_name")]
+    assert opened == [job.application, *job.inputs]
+    # The server replaces its macros before anybody reads the XML.
+    outputs = ElementTree.fromstring(for_outputs.replace("<OUTFILE_0/>", "o").replace("<UPLOAD_URL/>", "u"))
+    assert [element.text for element in outputs.iter("open_name")] == [*job.results]
+    assert "<file_info>\n" in for_outputs, "the server looks for this very line to sign what may be uploaded"
