@@ -1,4 +1,4 @@
-"""Put the bundle together and on the disk, whole or not at all."""
+"""Put the bundle together: look at everything first, then write, then prove that it runs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.files import sync_folder
-
 from .. import __version__
-from ..errors import HostError, ImageError, JobFileError, host_trouble
-from ..guest.copy import copy_content
+from ..errors import HostError, ImageError, JobFileError
 from ..guest.stage import refuse_dynamic
 from ..image import MANIFEST, Image, load_image
 from ..job.schema import JOB_FILE, OWN_NAMES, parse_job, read_text
-from ..trees import remove_tree
 from .archive import archive
 from .compiled import compile_all
 from .files import BundleFile, bundle_file, digest_of, given_file
+from .folder import new_folder, refuse_foreign, write
 from .modules import collect_modules
 from .program import main_program
-from .version import VERSION_FILE, files_named_in, version_xml
+from .version import VERSION_FILE, version_xml
 
 PLATFORM = "x86_64-pc-linux-gnu"
 """BOINC's name for the computers that this program runs on."""
@@ -59,16 +55,16 @@ def write_bundle(out: Path, *, image: Path, job: Path, more: Sequence[Path] = ()
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise HostError(f"bundles are made on x86_64 Linux, for x86_64 Linux; this is {sys.platform}")
     out = Path(os.path.abspath(out))
-    _refuse_foreign(out)
+    refuse_foreign(out)
     loaded = load_image(image)
     manifest = image / MANIFEST if image.is_dir() else image
     science = [*_image_files(loaded, manifest), *_job_files(job, loaded, more)]
     program, oldest_python = _program_files()
     files = (*program, *science)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         for file in files:
-            _write(folder / file.name, file.content, executable=file.main_program)
-        _write(folder / VERSION_FILE, version_xml(files).encode(), executable=False)
+            write(folder / file.name, file.content, executable=file.main_program)
+        write(folder / VERSION_FILE, version_xml(files).encode(), executable=False)
         _prove(folder / files[0].name)
     return Bundle(out, files, oldest_python)
 
@@ -116,58 +112,6 @@ def _job_files(file: Path, image: Image, more: Sequence[Path]) -> list[BundleFil
     if twice := {name for name in names if names.count(name) > 1}:
         raise HostError(f"two files are called {min(twice)}, and the application could find only one. Rename one")
     return [given_file(file, JOB_FILE), *(given_file(path, path.name) for path in more)]
-
-
-def _refuse_foreign(out: Path) -> None:
-    """Check that nothing is lost if `out` is replaced."""
-    with host_trouble(f"look into {out}"):
-        if not out.exists() and not out.is_symlink():
-            return
-        if not out.is_dir() or out.is_symlink():
-            raise HostError(f"{out} is there and is no folder. Choose another name, or move it away")
-        there = set(os.listdir(out))
-        if not there:
-            return
-        text = (out / VERSION_FILE).read_text(errors="replace") if VERSION_FILE in there else ""
-    ours = files_named_in(text)
-    if ours is None:
-        raise HostError(f"{out} is there and was not written by vmbridge package. Choose another name, or move it away")
-    if foreign := there - ours - {VERSION_FILE}:
-        raise HostError(f"{out} holds {min(foreign)!r:.80}, which this program has not put there. Move it away")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Make a folder that takes the place of `out` when the block has ended well, and else is not there any more."""
-    new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
-    with host_trouble(f"write {out}"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in (new, old):
-            remove_tree(left_by_a_kill)
-        new.mkdir()
-        try:
-            yield new
-            sync_folder(new)
-            if out.exists():
-                out.rename(old)
-            new.rename(out)
-            sync_folder(out.parent)
-        finally:
-            remove_tree(new)
-            remove_tree(old)
-
-
-def _write(target: Path, content: bytes | Path, *, executable: bool) -> None:
-    with target.open("xb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            with content.open("rb") as source:
-                copy_content(source.fileno(), file.fileno(), os.fstat(source.fileno()).st_size)
-        file.flush()
-        # The server tells clients to make executable what is executable here, and nothing else is to be.
-        os.fchmod(file.fileno(), 0o755 if executable else 0o644)
-        os.fsync(file.fileno())
 
 
 def _prove(program: Path) -> None:

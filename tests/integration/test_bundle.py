@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ JOB = """<job_desc>
   </task>
 </job_desc>
 """
+SYSTEM_PYTHON = "/usr/bin/python3"
+VERSION = "import sys; print(repr(sys.version_info[:2]), end='')"
 CLEAN = {"PATH": "/usr/bin:/bin"}
 """An environment in which nothing of ours can be found."""
 
@@ -67,12 +70,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, image: Path, job: Path) -> 
     return Bundle(folder, [{child.tag: child.text for child in file} for file in root.findall("file")])
 
 
-def python() -> str:
-    """The Python that a volunteer's computer has; where it is too old for us, the one that runs the tests."""
-    system = "/usr/bin/python3"
-    newer = "import sys; sys.exit(sys.version_info < (3, 11))"
-    there = os.access(system, os.X_OK) and subprocess.run([system, "-c", newer]).returncode == 0
-    return system if there else sys.executable
+def python(bundle: Bundle) -> list[str]:
+    """The Python that a volunteer's computer has; where it is too old, the one that runs the tests."""
+    [oldest] = re.findall(r"^OLDEST_PYTHON = (.*)", bundle.one("main_program").read_text(), re.MULTILINE)
+    new_enough = [SYSTEM_PYTHON, "-c", f"import sys; sys.exit(sys.version_info < {oldest})"]
+    there = os.access(SYSTEM_PYTHON, os.X_OK) and subprocess.run(new_enough).returncode == 0
+    return [SYSTEM_PYTHON if there else sys.executable, "-IS"]
 
 
 def test_the_server_finds_what_it_needs(bundle: Bundle, image: Path) -> None:
@@ -120,8 +123,10 @@ def test_another_job_is_another_file_and_the_rest_keeps_its_name(bundle: Bundle,
 def start(bundle: Bundle, *words: str, slot: Path) -> subprocess.CompletedProcess[str]:
     """Start the main program as the client does: by a relative path, in the slot."""
     slot.mkdir(parents=True, exist_ok=True)
-    program = os.path.relpath(bundle.one("main_program"), slot)
-    return subprocess.run([program, *words], cwd=slot, env=CLEAN, capture_output=True, text=True, timeout=120)
+    command = [os.path.relpath(bundle.one("main_program"), slot), *words]
+    if python(bundle)[0] != SYSTEM_PYTHON:
+        command = [*python(bundle), *command]
+    return subprocess.run(command, cwd=slot, env=CLEAN, capture_output=True, text=True, timeout=120)
 
 
 def test_it_runs_where_nothing_of_ours_is_installed(bundle: Bundle, tmp_path: Path) -> None:
@@ -152,13 +157,17 @@ print(json.dumps([
     {{name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name != "__main__"}},
     psutil.__version__, watchdog.observers.Observer.__name__]))
 """
-    done = subprocess.run([python(), "-IS", "-c", spy], cwd=tmp_path, env={}, capture_output=True, text=True)
+    done = subprocess.run([*python(bundle), "-c", spy], cwd=tmp_path, env={}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folders, files, _, observer = json.loads(done.stdout.splitlines()[-1])
     allowed = tuple(f"{folder}/" for folder in (bundle.folder, *folders))
     outside = {file for file in files.values() if file and ("-packages/" in file or not file.startswith(allowed))}
     assert outside == set()
-    assert files["bridge.app"] == f"{bundle.folder / archive}/bridge/app.pyc" or sys.version_info[:2] != (3, 11)
+    own = (
+        subprocess.run([*python(bundle), "-c", VERSION], capture_output=True).stdout
+        == repr(sys.version_info[:2]).encode()
+    )
+    assert files["bridge.app"] == f"{bundle.folder / archive}/bridge/app.py{'c' * own}"
     assert files["psutil._psutil_linux"].startswith(f"{bundle.folder}/_psutil_linux_")
     assert "bridge.hypervisors.qemu.machine" in files and "qemu.qmp" in files and observer == "InotifyObserver"
     assert not [name for name in files if name.startswith(("bridge.cli.", "bridge.bundle", "click", "rich"))]
@@ -166,8 +175,6 @@ print(json.dumps([
 
 
 def test_the_licences_come_along(bundle: Bundle) -> None:
-    import zipfile
-
     [archive] = bundle.folder.glob("vmbridge_*.zip")
     names = zipfile.ZipFile(archive).namelist()
     for package in ("boinc-vm-bridge", "filelock", "psutil", "qemu.qmp", "watchdog"):
@@ -221,7 +228,7 @@ def test_without_qemu_the_job_is_postponed_with_a_notice(bundle: Bundle, tmp_pat
     slot = tmp_path / "slot"
     slot.mkdir()
     soft_link(slot, "job.xml", bundle.folder / next(path.name for path in bundle.folder.glob("job_*")))
-    command = [python(), "-IS", str(bundle.one("main_program"))]
+    command = [*python(bundle), str(bundle.one("main_program"))]
     done = subprocess.run(command, cwd=slot, env={"PATH": "/nonexistent"}, capture_output=True, text=True)
     assert done.returncode == 0
     delay, reason, notice, _ = (slot / "boinc_temporary_exit").read_text().split("\n")

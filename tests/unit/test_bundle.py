@@ -17,6 +17,7 @@ from bridge.bundle import write_bundle
 from bridge.bundle.archive import archive
 from bridge.bundle.compiled import compile_all
 from bridge.bundle.files import BundleFile, bundle_file, given_file
+from bridge.bundle.folder import new_folder
 from bridge.bundle.program import main_program
 from bridge.bundle.version import files_named_in, version_xml
 from bridge.errors import BridgeError, HostError, ImageError, JobFileError
@@ -273,3 +274,19 @@ def test_somebody_elses_folder_is_not_replaced(inputs: Path) -> None:
     refused(inputs, HostError, r"out holds 'thesis.tex', which this program has not put there")
     refused(inputs, HostError, r"vmlinux is there and is no folder", out="vmlinux")
     assert (inputs / "out" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, before: bool) -> None:
+    out = tmp_path / "deep" / "out"
+    if before:
+        out.mkdir(parents=True)
+        (out / "old").touch()
+    with pytest.raises(HostError, match=r"cannot write .*out: No space left"), new_folder(out) as folder:
+        (folder / "new").touch()
+        raise OSError(28, "No space left on device")
+    assert not before or os.listdir(out) == ["old"]
+    with new_folder(out) as folder:
+        (folder / "new").touch()
+        assert not before or os.listdir(out) == ["old"]
+    assert os.listdir(out) == ["new"] and os.listdir(out.parent) == ["out"]
