@@ -45,6 +45,9 @@ logger = getLogger(__name__)
 HOME = ".vmbridge.home"
 """The record in the slot that the results are home: the guest's `finished`."""
 
+STDERR = "stderr.txt"
+"""Where we write ourselves, and what the client uploads: a program's stream of this name is not put in its place."""
+
 SAVING_LOCK = ".vmbridge.saving"
 """Locked, in the project's folder, by whichever machine is being saved."""
 
@@ -140,6 +143,9 @@ def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
         cpus=min(options.cpus or job.cpus or by_client or 1, MAX_CPUS),
         memory_mb=options.memory_mb or job.memory_mb,
         arguments=job.arguments + (options.arguments if job.takes_more_arguments else ()),
+        outputs=tuple(name for name in job.outputs if name != STDERR),
+        stdout=None if job.stdout == STDERR else job.stdout,
+        stderr=None if job.stderr == STDERR else job.stderr,
         checkpoint_period=max(job.checkpoint_period or 0.0, client.checkpoint_period) or None,
     )
 

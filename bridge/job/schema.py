@@ -33,7 +33,7 @@ MAX_JOB_FILE_BYTES = 1_048_576
 CHECKPOINT_PERIOD_S = 300.0
 """What the client's own library takes where nobody says."""
 
-OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml", "stderr.txt"})
+OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
 """Names in the job directory that are the bridge's own or the client's; no output may be called so."""
 
 

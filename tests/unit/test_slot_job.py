@@ -126,6 +126,11 @@ def test_more_arguments_go_to_a_program_that_takes_them(takes: bool, arguments: 
     assert _adapted(job, None, Options(arguments=("b",))).arguments == arguments
 
 
+def test_the_clients_own_stderr_is_not_replaced_by_the_programs() -> None:
+    job = Job(Path("/slot/job.xml"), "vm", Path("i"), "worker", outputs=("a", "stderr.txt"), stderr="stderr.txt")
+    assert _adapted(job, None, Options()).results == ("a",), "old job files name it so, to have it appended"
+
+
 def test_the_record_that_the_results_are_home(tmp_path: Path) -> None:
     assert _home_already(tmp_path) is None
     _record(tmp_path, Finished(0, "all done"))
