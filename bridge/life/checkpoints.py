@@ -23,8 +23,8 @@ logger = getLogger(__name__)
 
 FORMAT = "vmbridge-checkpoints 1"
 KEPT = 2
-MOST_TRIES = 2
-"""A state whose machine has not said a word after so many restores is given up for an older one."""
+MOST_TRIES = 3
+"""A state whose guest has not said a word after so many restores is given up for an older one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ class Checkpoints:
         self._write([known for known in self.states if known.tag != state.tag])
 
     def works(self) -> None:
-        """Record that the guest of the restored state has spoken.
-
-        :raise OSError: it could not be written.
-        """
+        """Record that the guest of the restored state has spoken. If that fails, the tries just go on counting."""
         if any(known.tries for known in self.states):
-            self._write([replace(known, tries=0) for known in self.states])
+            try:
+                self._write([replace(known, tries=0) for known in self.states])
+            except OSError as error:
+                logger.warning("it cannot be noted that the restore went well: %s", error)
 
     def spent_s(self) -> float:
         """Return the CPU time of the machine over all its starts, in seconds, as far as it was noted."""

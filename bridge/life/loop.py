@@ -7,7 +7,6 @@ The loop decides nothing. What may follow what is in `tables`, how it ended in `
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from logging import getLogger
@@ -27,9 +26,10 @@ from ..job import Job
 from .accounting import Progress, account
 from .checkpoints import MOST_TRIES, Checkpoints, SavedState
 from .decide import Facts, Outcome, decide, may_go_on
+from .holding import Hold, Holding
 from .patience import BOOT, SILENCE, Limits, Patience
 from .saving import GoingOn, Machine, Saver
-from .tables import JOB, MACHINE, Action, Actions, Event, Power, PowerEvent, SavingEvent, State, step
+from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
 
 logger = getLogger(__name__)
 
@@ -39,25 +39,10 @@ LOOK_EVERY_S = 1.0
 COMPLAINTS = 20
 """How many broken messages of a guest are told about; a hostile one could fill a disk with them."""
 
-PAUSE_TOLD_AFTER_S = 5.0
-"""A shorter pause is not worth a line: a client that limits the use of the processor pauses every second."""
-
-
-CLOCK_BEHIND_S = 2.0
-"""A guest's clock stands still with its machine; when it is so far behind, the guest is told the time."""
-
 LEAVE_WITHIN_S = 40.0
 """A last checkpoint may take so long; the client kills after 60 seconds."""
 
 SPENT_EVERY_S = 60.0
-
-
-class Hold(enum.Enum):
-    """Why a machine must stand still."""
-
-    CLIENT = "suspended by the client"
-    SILENCE = "the client is silent"
-    SAVING = "being saved"
 
 
 class Audience(Protocol):
@@ -110,9 +95,7 @@ class TaskLife:
         self._home = home
         self._going_on = going_on
         self._state = State.NEW
-        self._power = Power.OFF
-        self._holds: set[Hold] = set()
-        self._switching = asyncio.Lock()
+        self._holding = Holding(hypervisor, asyncio.get_running_loop().time, self._tell_time)
         self._events: asyncio.Queue[Event | SavingEvent | tuple[Hold, bool]] = asyncio.Queue()
         self._events.put_nowait(Event.BEGIN)
         self._facts = Facts()
@@ -128,10 +111,6 @@ class TaskLife:
         self._spent_told = 0.0
         self._leave_timer: asyncio.TimerHandle | None = None
         self._silent = False
-        self._clock_behind_s = 0.0
-        self._paused_at = 0.0
-        self._stood_still_s = 0.0
-        self._pause_told = False
         self._complaints = 0
         self._unheard = False
         self.results: list[Path] = []
@@ -196,7 +175,7 @@ class TaskLife:
             case SavingEvent():
                 await self._take_saving_step(event)
             case (why, held):
-                await self._hold(why, held)
+                await self._watch_for_trouble("hold the machine", self._holding.hold(why, held))
 
     async def _take_saving_step(self, event: SavingEvent) -> None:
         if self._saver is None or self._record is None:
@@ -206,7 +185,7 @@ class TaskLife:
             at = self._record.states[0].progress.checkpoint_cpu_seconds
             self._set_progress(replace(self._progress, checkpoint_cpu_seconds=at))
         if event in (SavingEvent.SAVED, SavingEvent.FAILED) and self._silent:
-            await self._hold(Hold.SILENCE, True)
+            self._events.put_nowait((Hold.SILENCE, True))
         if left:
             self._events.put_nowait(Event.LEFT)
 
@@ -220,30 +199,22 @@ class TaskLife:
             self._tell(self._audience.state, state)
         await self._perform_all(actions)
 
-    async def _hold(self, why: Hold, held: bool) -> None:
-        """Add or take away a reason to stand still; the machine is paused or resumed when this returns."""
-        async with self._switching:
-            before = bool(self._holds)
-            (self._holds.add if held else self._holds.discard)(why)
-            if bool(self._holds) != before:
-                await self._switch(PowerEvent.HOLD if self._holds else PowerEvent.RELEASE)
-
-    async def _switch(self, event: PowerEvent) -> None:
-        self._power, actions = step(MACHINE, self._power, event)
-        await self._perform_all(actions)
-
     async def _perform_all(self, actions: Actions) -> None:
         for action in actions:
-            await self._perform(action)
+            act, done = self._ACTIONS[action]
+            await self._watch_for_trouble(action.value, act(self), done)
 
-    async def _perform(self, action: Action) -> None:
-        act, done = self._ACTIONS[action]
+    async def _watch_for_trouble(self, doing: str, work: Awaitable[None], done: Event | None = None) -> None:
+        """Do something, and post `done`; if it fails that is a fact, and trouble for the job.
+
+        :raise BridgeError: the machine could not be removed.
+        """
         try:
-            await act(self)
+            await work
         except (BridgeError, OSError) as error:
-            trouble = error if isinstance(error, BridgeError) else HostError(f"cannot {action.value}: {error}")
+            trouble = error if isinstance(error, BridgeError) else HostError(f"cannot {doing}: {error}")
             self._facts.errors.append(trouble)
-            if action is Action.REMOVE_MACHINE:
+            if doing == Action.REMOVE_MACHINE.value:
                 raise trouble from error
             done = Event.TROUBLE
         if done is not None:
@@ -271,18 +242,18 @@ class TaskLife:
         if self._record is not None and self._going_on is not None and isinstance(self._hypervisor, Saves):
             machine = Machine(
                 self._hypervisor,
-                hold=lambda: self._hold(Hold.SAVING, True),
-                release=lambda: self._hold(Hold.SAVING, False),
+                hold=lambda: self._holding.hold(Hold.SAVING, True),
+                release=lambda: self._holding.hold(Hold.SAVING, False),
                 progress=self._progress_now,
             )
             self._saver = Saver(
-                machine, self._record, self._commands, self._going_on, self._events.put_nowait, self._ran_s
+                machine, self._record, self._commands, self._going_on, self._events.put_nowait, self._holding.ran_s
             )
         self._waiting = asyncio.create_task(self._wait_for_machine())
         self._be_patient(self._limited.boot)
         self._watch.start()
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
-        await self._switch(PowerEvent.STARTED)
+        await self._holding.started()
 
     async def _restore(self) -> bool:
         """Start the machine from its newest state that can be restored; say whether there was one.
@@ -324,7 +295,7 @@ class TaskLife:
             return
         self._silent = False
         for why in (Hold.CLIENT, Hold.SILENCE):
-            await self._hold(why, False)
+            await self._holding.hold(why, False)
         self._saver.leave()
         loop = asyncio.get_running_loop()
         self._leave_timer = loop.call_later(LEAVE_WITHIN_S, self._events.put_nowait, Event.LEFT)
@@ -349,8 +320,7 @@ class TaskLife:
         if self._saver is not None:
             await self._saver.take(SavingEvent.STOPPED)
             self._saver = None
-        async with self._switching:
-            await self._switch(PowerEvent.STOPPED)
+        await self._holding.stopped()
 
     async def _remove_machine(self) -> None:
         self._see_machine()
@@ -369,30 +339,12 @@ class TaskLife:
             await self._hypervisor.remove()
         await self._machine_has_stopped()
 
-    async def _pause_machine(self) -> None:
-        self._paused_at = asyncio.get_running_loop().time()
-        await self._hypervisor.pause()
-
-    async def _resume_machine(self) -> None:
-        await self._hypervisor.resume()
-        stood_still_s = asyncio.get_running_loop().time() - self._paused_at
-        self._stood_still_s += stood_still_s
-        self._clock_behind_s += stood_still_s
-        if self._clock_behind_s >= CLOCK_BEHIND_S and (self._saver is None or self._saver.idle):
-            self._clock_behind_s = 0.0
-            self._commands.give(HostState.RUN)
-        if self._pause_told:
-            logger.info("the machine runs again after %.0f seconds", stood_still_s)
-            self._pause_told = False
-
     _ACTIONS: ClassVar[dict[Action, tuple[Callable[[TaskLife], Awaitable[None]], Event | None]]] = {
         Action.STAGE: (_stage_in, Event.STAGED),
         Action.START_MACHINE: (_start_machine, None),  # the guest's first word is the event
         Action.LEAVE: (_leave, None),  # so is the end of the last checkpoint
         Action.COLLECT: (_collect, Event.COLLECTED),
         Action.REMOVE_MACHINE: (_remove_machine, Event.REMOVED),
-        Action.PAUSE_MACHINE: (_pause_machine, None),
-        Action.RESUME_MACHINE: (_resume_machine, None),
     }
 
     # What the neighbours say
@@ -450,8 +402,8 @@ class TaskLife:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         self._see_machine()
         self._note_spent(SPENT_EVERY_S)
-        if self._power is Power.PAUSED:
-            self._tell_pause()
+        if self._holding.paused:
+            self._holding.tell()
             return
         if self._saver is not None and self._state is State.RUNNING:
             self._saver.look()
@@ -459,20 +411,18 @@ class TaskLife:
             self._miss(self._patience)
 
     def _miss(self, patience: Patience) -> None:
-        if lost := patience.lost(cpu_s=self._progress.cpu_seconds, now=self._ran_s()):
+        if lost := patience.lost(cpu_s=self._progress.cpu_seconds, now=self._holding.ran_s()):
             what = "never came up" if self._state is State.BOOTING else "is lost"
             self._facts.lost = f"the guest {what}: {lost}"
             self._events.put_nowait(Event.TROUBLE)
 
-    def _tell_pause(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if not self._pause_told and now - self._paused_at >= PAUSE_TOLD_AFTER_S:
-            logger.info("the machine is paused: %s", ", ".join(sorted(why.value for why in self._holds)))
-            self._pause_told = True
-
-    def _ran_s(self) -> float:
-        """The loop's clock without the time in which the machine stood still, in which no guest can be missed."""
-        return asyncio.get_running_loop().time() - self._stood_still_s
+    def _tell_time(self) -> None:
+        """Tell the guest the time by saying again that it should run, unless it is told something else just now."""
+        if self._saver is None or self._saver.idle:
+            try:
+                self._commands.give(HostState.RUN)
+            except OSError as error:
+                logger.warning("the guest cannot be told the time: %s", error)
 
     def _see_machine(self) -> None:
         condition = self._hypervisor.examine()
@@ -498,4 +448,4 @@ class TaskLife:
 
     def _be_patient(self, limits: Limits | None) -> None:
         cpu_s = self._progress.cpu_seconds
-        self._patience = None if limits is None else Patience(limits, cpu_s=cpu_s, now=self._ran_s())
+        self._patience = None if limits is None else Patience(limits, cpu_s=cpu_s, now=self._holding.ran_s())

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.errors import HostError
 from bridge.job import Job
-from bridge.life import loop
+from bridge.life import holding, loop
 from bridge.life.accounting import Progress
 from bridge.life.decide import End, Outcome
 from bridge.life.loop import Limited, TaskLife
@@ -413,7 +413,7 @@ def test_a_long_pause_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(loop, "PAUSE_TOLD_AFTER_S", 0.5)
+    monkeypatch.setattr(holding, "TOLD_AFTER_S", 0.5)
 
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
         life.hold()

@@ -444,7 +444,7 @@ def test_what_fits(tmp_path: Path) -> None:
 
 
 def test_the_guest_is_told_the_time_when_its_clock_fell_behind(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.life.loop.CLOCK_BEHIND_S", 0.3)
+    monkeypatch.setattr("bridge.life.holding.CLOCK_BEHIND_S", 0.3)
 
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
         def act(life: TaskLife) -> None:
