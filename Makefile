@@ -23,7 +23,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(call install,$(2)); fi
 
-.PHONY: help setup guest image package demo test check style fast integration bench wheel clean
+.PHONY: help setup guest image package demo test check style fast integration bench lifecycle wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ integration: guest image  ## tests with real QEMU
 bench: guest image  ## measure, side by side with a peer: a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
 	@$(BIN)/python -m tests.bench
+
+lifecycle: setup  ## docs/lifecycle.md: draw the tables
+	@$(BIN)/python -m tests.lifecycle
 
 wheel: guest  ## dist/: a wheel that brings the guest's sources and agents along
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

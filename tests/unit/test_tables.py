@@ -26,6 +26,8 @@ from bridge.life.tables import (
 )
 from protocol.messages import Checkpoint, CreditReport, Finished, FractionDone, GuestState, Status
 
+from .. import lifecycle
+
 IMPOSSIBLE = {
     State.NEW: set(Event) - {Event.BEGIN},
     State.STAGING: {Event.BEGIN, Event.UP, Event.FINISHED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
@@ -58,6 +60,10 @@ def test_every_pair_of_the_machine_is_decided_on_purpose(power: Power, event: Po
         assert (after in (Power.OFF_HELD, Power.PAUSED)) == held, "what the client said last counts"
         assert (Action.PAUSE_MACHINE in actions) == (after is Power.PAUSED and power is not Power.PAUSED)
         assert (Action.RESUME_MACHINE in actions) == (power is Power.PAUSED and after is Power.RUNNING)
+
+
+def test_the_drawings_in_the_documents_are_those_of_the_tables() -> None:
+    assert lifecycle.PAGE.read_text(encoding="utf-8") == lifecycle.page(), "run: make lifecycle"
 
 
 @pytest.mark.parametrize(("saving", "event"), list(itertools.product(Saving, SavingEvent)))
