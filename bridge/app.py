@@ -15,6 +15,7 @@ This module imports nothing that the first status does not need; steps 3 to 5 ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Unreadable, OSError) as error:
         reason = f"the client cannot be talked to: {error}"
         print(f"vmbridge-app: {reason}", file=sys.stderr)
-        slot.exit_temporarily(_UNREADABLE_DELAY_S, reason)
+        with contextlib.suppress(OSError):  # without it the client starts us again at once
+            slot.exit_temporarily(_UNREADABLE_DELAY_S, reason)
         return 0
     from .for_client import run
 

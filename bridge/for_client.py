@@ -56,6 +56,8 @@ LOCK_WITHIN_S = 35.0
 
 _LOCK_EVERY_S = 1.0
 _LOCKED_DELAY_S = 600.0
+_WRITE_TRIES = 5
+_WRITE_AGAIN_S = 5.0
 _TAKEN_WITHIN_S = 3.0
 """The client looks once a second; one that does not is busy or gone."""
 
@@ -82,17 +84,12 @@ def run(
     try:
         options = parse_options(words)
     except OptionError as error:
+        logger.info("%s", _versions(init_data))
         return _end(slot, verdict_on(error))
     if options.version:
         print(f"vmbridge-app {__version__}")
         return 0
-    logger.info(
-        "vmbridge-app %s, protocol %d, Python %s, %s",
-        __version__,
-        protocol.VERSION,
-        platform.python_version(),
-        _client(init_data),
-    )
+    logger.info("%s", _versions(init_data))
     if not _lock(slot, lock_within_s):
         return _end(slot, TemporaryExit(_LOCKED_DELAY_S, "another process of this job is still at work in the slot"))
     try:
@@ -101,10 +98,11 @@ def run(
         slot.unlock()
 
 
-def _client(init_data: InitData | None) -> str:
+def _versions(init_data: InitData | None) -> str:
+    ours = f"vmbridge-app {__version__}, protocol {protocol.VERSION}, Python {platform.python_version()}"
     if init_data is None:
-        return "without a BOINC client"
-    return f"BOINC client {init_data.client_version}, slot {init_data.slot}, {init_data.result_name}"
+        return f"{ours}, without a BOINC client"
+    return f"{ours}, BOINC client {init_data.client_version}, slot {init_data.slot}, {init_data.result_name}"
 
 
 def _lock(slot: Slot, within_s: float) -> bool:
@@ -277,7 +275,21 @@ def _home_already(directory: Path) -> str | None:
 
 
 def _end(slot: Slot, verdict: Verdict) -> int:
-    """Write what the client reads; returns the exit status."""
+    """Write what the client reads; returns the exit status.
+
+    If it cannot be written, not even after some tries, we go without: the client starts us again, and a job whose
+    results are home ends then. Any other exit would be an error, and they would be lost.
+    """
+    for _ in range(_WRITE_TRIES):
+        try:
+            return _write(slot, verdict)
+        except OSError as error:
+            logger.warning("the client cannot be told how the job ended: %s", error)
+            time.sleep(_WRITE_AGAIN_S)
+    return 0
+
+
+def _write(slot: Slot, verdict: Verdict) -> int:
     match verdict:
         case Finish(code, message):
             logger.info("finished with code %d: %s", code, message)

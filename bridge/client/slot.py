@@ -49,6 +49,8 @@ class Slot:
         try:
             if path.is_symlink():
                 return Path(os.path.realpath(path))
+            if not path.is_file():  # a pipe would wait for its writer
+                return path
             with path.open("rb") as file:
                 line = file.readline(_LINK_BYTES)
         except OSError:

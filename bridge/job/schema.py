@@ -124,7 +124,8 @@ def read_text(file: Path, real: Path) -> str:
         hint = (
             "A job directory holds a job.xml; see docs/scientists.md." if isinstance(error, FileNotFoundError) else ""
         )
-        raise JobFileError(file, 0, "", f"cannot be read: {error.strerror}. {hint}".rstrip()) from error
+        which = "" if real == file else f"it stands for {real}, which "
+        raise JobFileError(file, 0, "", f"{which}cannot be read: {error.strerror}. {hint}".rstrip()) from error
     if len(data) > MAX_JOB_FILE_BYTES:
         raise JobFileError(file, 0, "", f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small")
     # What is no UTF-8 stays what it is, and is refused only where a guest would have to be told of it.

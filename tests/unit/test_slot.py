@@ -56,6 +56,11 @@ def test_a_symlink_stands_for_its_target_even_if_there_is_none_yet(slot: Slot) -
     )
 
 
+def test_a_pipe_is_not_waited_for(slot: Slot) -> None:
+    os.mkfifo(slot.directory / "job.xml")
+    assert slot.resolve(slot.directory / "job.xml") == slot.directory / "job.xml", "it used to wait for a writer"
+
+
 def test_a_name_that_is_no_text(slot: Slot) -> None:
     path = slot.directory / "in"
     path.write_bytes(b"<soft_link>../../projects/p/\xff.dat</soft_link>\n")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge import for_client
 from bridge.client.init_data import InitData
-from bridge.client.slot import Slot
+from bridge.client.slot import FINISH, Slot
 from bridge.errors import JobFileError
 from bridge.for_client import HOME, MAX_CPUS, _adapted, _home_already, _record
 from bridge.guest.collect import collect
@@ -17,6 +18,7 @@ from bridge.guest.stage import stage_in
 from bridge.image import load_image
 from bridge.job import Job, read_job
 from bridge.options import Options
+from bridge.verdict import Finish
 from protocol.files import Door
 from protocol.layout import OUT, Share
 from protocol.messages import Finished
@@ -93,6 +95,12 @@ def test_a_result_crosses_to_another_file_system(tmp_path: Path) -> None:
         place.parent.rmdir()
 
 
+def test_a_job_file_that_was_not_downloaded_is_told_with_its_target(slot: Slot) -> None:
+    (slot.directory.parent.parent / "projects/p/job.xml_0123abcd").unlink()
+    with pytest.raises(JobFileError, match=r"job\.xml: it stands for .*/projects/p/job\.xml_0123abcd, which cannot be"):
+        read_job(slot.directory, slot.resolve)
+
+
 def test_a_link_to_nowhere_is_told_with_its_target(slot: Slot) -> None:
     (slot.directory.parent.parent / "projects/p/in.txt_0123abcd").unlink()
     job = read_job(slot.directory, slot.resolve)
@@ -129,6 +137,16 @@ def test_more_arguments_go_to_a_program_that_takes_them(takes: bool, arguments: 
 def test_the_clients_own_stderr_is_not_replaced_by_the_programs() -> None:
     job = Job(Path("/slot/job.xml"), "vm", Path("i"), "worker", outputs=("a", "stderr.txt"), stderr="stderr.txt")
     assert _adapted(job, None, Options()).results == ("a",), "old job files name it so, to have it appended"
+
+
+def test_a_disk_too_full_for_the_finish_file_is_no_error(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(for_client, "_WRITE_AGAIN_S", 0.0)
+    (slot.directory / f".{FINISH}.tmp").mkdir()
+    assert for_client._end(slot, Finish(0, "done")) == 0, "started again, it finds that the results are home"
+    assert for_client._end(slot, Finish(195, "no")) == 0
+    assert slot.finished() is None
+    (slot.directory / f".{FINISH}.tmp").rmdir()
+    assert for_client._end(slot, Finish(195, "no")) == 195 and slot.finished() == 195
 
 
 def test_the_record_that_the_results_are_home(tmp_path: Path) -> None:
