@@ -14,6 +14,7 @@ run           put the pieces together for one job
 for_client    run it for the client
 options       what the client's command line says
 verdict       how it ended, in the client's terms
+slots         judge what lies in a slot
 workplace     the job directory: one owner, nothing left behind
 trees         delete a folder, whatever somebody left in it
 errors        what can go wrong, by meaning

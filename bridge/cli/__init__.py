@@ -1,4 +1,4 @@
-"""The commands that people type: `vmbridge run`, `image build`, `library`, `package`.
+"""The commands that people type: `vmbridge run`, `image build`, `library`, `package`, `check`, `status`.
 
 What the BOINC client starts is another door (bridge/app.py); this one may import what it likes.
 """
@@ -16,6 +16,7 @@ from .image import image
 from .library import library
 from .package import package
 from .run import run
+from .slots import check, status
 from .terminal import printable
 
 PACKAGE = "boinc-vm-bridge"
@@ -35,6 +36,8 @@ vmbridge.add_command(run)
 vmbridge.add_command(image)
 vmbridge.add_command(library)
 vmbridge.add_command(package)
+vmbridge.add_command(check)
+vmbridge.add_command(status)
 
 
 def main() -> None:

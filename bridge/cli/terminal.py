@@ -16,6 +16,7 @@ STEPS = {
     State.STAGING: "staging program and inputs",
     State.BOOTING: "starting the machine",
     State.RUNNING: "running",
+    State.LEAVING: "stopping",
     State.COLLECTING: "collecting the results",
     State.REMOVING: "removing the machine",
     State.ENDED: "done",

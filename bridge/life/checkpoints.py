@@ -141,6 +141,17 @@ def any_recorded(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
+def recorded(folder: Path) -> list[SavedState]:
+    """Return the states that the record in `folder` names, for whatever kind of machine.
+
+    :raise ValueError: the record cannot be read.
+    """
+    try:
+        return [_state(entry) for entry in json.loads((folder / RECORD).read_bytes())["states"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(repr(error)) from error
+
+
 def _state(entry: Any) -> SavedState:
     progress = Progress(**entry["progress"])
     return SavedState(str(entry["tag"]), int(entry["seq"]), progress, int(entry["tries"]))

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from bridge.cli.terminal import STEPS
 from bridge.errors import HostError
 from bridge.life.accounting import Progress, account
 from bridge.life.decide import DETAIL_LINES, End, Facts, decide, last_lines
@@ -60,6 +61,10 @@ def test_every_pair_of_the_machine_is_decided_on_purpose(power: Power, event: Po
         assert (after in (Power.OFF_HELD, Power.PAUSED)) == held, "what the client said last counts"
         assert (Action.PAUSE_MACHINE in actions) == (after is Power.PAUSED and power is not Power.PAUSED)
         assert (Action.RESUME_MACHINE in actions) == (power is Power.PAUSED and after is Power.RUNNING)
+
+
+def test_every_state_has_a_word_for_people() -> None:
+    assert set(STEPS) == set(State) - {State.NEW}, "a job begins in that one, and is never told to be there"
 
 
 def test_the_drawings_in_the_documents_are_those_of_the_tables() -> None:

@@ -13,6 +13,9 @@ from .snapshots import NODE
 CPU_MODELS = {"kvm": "host", "tcg": "Nehalem-v1"}
 """TCG: a fixed model, because a machine restored on another one is dead without an error."""
 
+WORK_DISK = "work.qcow2"
+"""The machine's own disk, in its folder."""
+
 ACCELERATORS = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=64"}
 
 

@@ -18,7 +18,7 @@ from ...errors import CommandFailed, NotPermitted
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
-from .command_line import CPU_MODELS, Accelerated, machine
+from .command_line import CPU_MODELS, WORK_DISK, Accelerated, machine
 from .probe import find, probe
 
 logger = getLogger(__name__)
@@ -163,7 +163,7 @@ class Qemu:
 
     @property
     def _work_disk(self) -> Path:
-        return self._spec.directory / "work.qcow2"
+        return self._spec.directory / WORK_DISK
 
     async def _make_work_disk(self) -> None:
         """Make the machine's own disk: an overlay over the image's formatted one, which is never written.

@@ -1,0 +1,129 @@
+"""Judge what lies in a slot or a job directory, without touching it: for `vmbridge check` and `vmbridge status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .client.init_data import Unreadable, read_init_data
+from .client.slot import FINISH, LOCK, TEMPORARY_EXIT, Slot
+from .errors import NotInstalled
+from .hypervisors.qemu.command_line import WORK_DISK
+from .hypervisors.qemu.probe import find
+from .life.accounting import Progress
+from .life.checkpoints import RECORD, recorded
+from .workplace import MACHINE, MARK, SHARED
+
+
+@dataclass(slots=True)
+class Look:
+    """What was found: `job` is the client's name for the job, `problems` are sentences, none if all is as it should be.
+
+    `checkpoints` are the tags that can be restored, newest first, and `progress` is the job's at the newest.
+    """
+
+    directory: Path
+    job: str = ""
+    running: bool = False
+    ended: str = ""
+    checkpoints: list[str] = field(default_factory=list)
+    progress: Progress | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def look(directory: Path) -> Look:
+    """Look at `directory`. Of a slot whose job runs, only what does not change is judged."""
+    found = Look(directory)
+    slot = Slot(directory)
+    try:
+        if (init_data := read_init_data(directory)) is not None:
+            found.job = init_data.result_name
+    except (Unreadable, OSError) as error:
+        found.problems.append(f"init_data.xml cannot be read: {error}")
+    found.running = _locked(directory / LOCK)
+    if (code := slot.finished()) is not None:
+        found.ended = f"finished with code {code}"
+    elif (directory / TEMPORARY_EXIT).exists():
+        found.ended = "waiting to be started again"
+    if not found.running:
+        _judge_leavings(found)
+        _judge_checkpoints(found)
+    return found
+
+
+def _locked(file: Path) -> bool:
+    """Say whether a process holds the record lock of the slot. Only asks, so it is never in anybody's way."""
+    if sys.platform != "linux" or not file.exists():
+        return False
+    import fcntl
+    import struct
+
+    form = "hhlli"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
+    try:
+        with file.open("rb+") as opened:
+            asked = struct.pack(form, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = struct.unpack(form, fcntl.fcntl(opened, fcntl.F_GETLK, asked))
+    except OSError:
+        return False
+    return bool(answer[0] != fcntl.F_UNLCK)
+
+
+def _judge_leavings(found: Look) -> None:
+    names = {name for name in (SHARED, MACHINE, MARK) if (found.directory / name).exists()}
+    if SHARED in names:
+        found.problems.append(f"{SHARED}/ was left behind by a bridge that was killed; the next start removes it")
+    if MACHINE in names and not (found.directory / MACHINE / RECORD).exists():
+        found.problems.append(f"{MACHINE}/ was left behind and holds no checkpoint; the next start removes it")
+    if MARK not in names and names:
+        found.problems.append(f"{', '.join(sorted(names))} without {MARK} beside it: not the bridge's, and in its way")
+    if MARK in names and len(names) == 1:
+        found.problems.append(f"{MARK} was left behind; the next start removes it")
+    if FINISH in os.listdir(found.directory) and MACHINE in names:
+        found.problems.append(f"the job has finished, and {MACHINE}/ is still there")
+    temporary = [name for name in os.listdir(found.directory) if name.startswith(".") and name.endswith(".tmp")]
+    found.problems += [f"{name} was left behind by a write that did not end" for name in sorted(temporary)]
+
+
+def _judge_checkpoints(found: Look) -> None:
+    machine = found.directory / MACHINE
+    if not (machine / RECORD).exists():
+        return
+    try:
+        states = recorded(machine)
+    except ValueError as error:
+        found.problems.append(f"{MACHINE}/{RECORD} cannot be read: {error}")
+        return
+    there = _tags(machine / WORK_DISK, found)
+    for state in states:
+        if there is None or state.tag in there:
+            found.checkpoints.append(state.tag)
+            found.progress = found.progress or state.progress
+        else:
+            found.problems.append(f"{state.tag} is recorded and is not in {MACHINE}/{WORK_DISK}")
+    strays = sorted((there or set()) - {state.tag for state in states})
+    found.problems += [f"{tag} is in {MACHINE}/{WORK_DISK} and not recorded; it goes at the next one" for tag in strays]
+
+
+def _tags(disk: Path, found: Look) -> set[str] | None:
+    """Return the tags of the states in a disk; None where nobody can tell."""
+    if not disk.exists():
+        found.problems.append(f"{MACHINE}/{disk.name} is missing")
+        return set()
+    try:
+        program = str(find("qemu-img"))
+    except NotInstalled:
+        return None
+    for command, trouble in (("check", "is damaged"), ("info", "cannot be read")):
+        words = [program, command, "--output=json", str(disk)]
+        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        # 3: there are clusters that nobody uses, which a killed QEMU leaves behind and the next restore tidies up
+        if done.returncode not in (0, 3):
+            found.problems.append(f"{MACHINE}/{disk.name} {trouble}: {done.stderr.strip()[-200:]}")
+            return set()
+    info: Any = json.loads(done.stdout)
+    return {snapshot["name"] for snapshot in info.get("snapshots", [])}
