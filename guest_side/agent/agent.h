@@ -47,11 +47,13 @@ struct pace {
 
 #define PACE 1000
 
+/* `now` is when the step began, which may have been a while ago. */
 static inline bool pace_allows(const struct pace *pace, int64_t now)
 {
     return pace->before == 0 || now - pace->before >= PACE;
 }
 
+/* `now` is taken when the publication is out, so that however late a step is no two come too close. */
 static inline void pace_note(struct pace *pace, int64_t now)
 {
     pace->before = pace->last;

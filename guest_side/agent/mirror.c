@@ -135,7 +135,7 @@ static void add_cpu(struct report *report, double cpu_seconds)
     report->present[CPU_SECONDS] = true;
 }
 
-static void publish(struct report *report, const struct options *options, int64_t now)
+static void publish(struct report *report, const struct options *options)
 {
     const char *name = wire_kind_name(report->kind);
     char buffer[256];
@@ -148,7 +148,7 @@ static void publish(struct report *report, const struct options *options, int64_
     if (error != 0 && !report->failed)
         say("cannot write %s: %s", name, strerror(-error));
     report->failed = report->changed = error != 0;
-    pace_note(&report->pace, now);
+    pace_note(&report->pace, milliseconds());
 }
 
 bool mirror_publish(const struct options *options, int64_t now, double cpu_seconds)
@@ -161,7 +161,7 @@ bool mirror_publish(const struct options *options, int64_t now, double cpu_secon
         if (report->changed && pace_allows(&report->pace, now)) {
             if (report->kind == WIRE_CREDITREPORT)
                 add_cpu(report, cpu_seconds);
-            publish(report, options, now);
+            publish(report, options);
         }
         all = all && !report->changed;
     }

@@ -51,7 +51,7 @@ static void publish(struct agent *agent, int64_t now)
     if (error != 0 && !status->failed)
         say("cannot write status: %s", strerror(-error));
     status->failed = status->changed = error != 0;
-    pace_note(&status->pace, now);
+    pace_note(&status->pace, milliseconds());
     status->beat = now + BEAT_EVERY;
 }
 
