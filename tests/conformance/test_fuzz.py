@@ -44,7 +44,12 @@ def mutated(draw: st.DrawFn) -> bytes:
 anything = st.one_of(structured, mutated(), st.binary(max_size=200))
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# No time limits: another process may have the processor.
+@settings(
+    max_examples=500,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(kind=st.sampled_from([*KINDS, "filename"]), data=anything)
 def test_python_and_c_agree_on_any_bytes(c_adapter: CAdapter, kind: str, data: bytes) -> None:
     said = python_adapter(kind, data)
@@ -52,7 +57,7 @@ def test_python_and_c_agree_on_any_bytes(c_adapter: CAdapter, kind: str, data: b
     assert c_adapter(kind, data) == said
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(kind=st.sampled_from(sorted(KINDS)), data=anything)
 def test_what_was_read_is_written_so_that_it_reads_the_same(kind: str, data: bytes) -> None:
     try:

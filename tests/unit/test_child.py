@@ -13,6 +13,8 @@ from bridge.errors import CommandFailed
 from bridge.hypervisors import child as module
 from bridge.hypervisors.child import TAIL_BYTES, Child, clean_environment, run_briefly
 
+from ..patience import AT_MOST_S, has_ended, until
+
 BUSY_GRANDCHILD = "sh -c 'while :; do :; done' & wait"
 
 
@@ -37,7 +39,7 @@ def test_descendants_count_only_where_there_can_be_any(has_descendants: bool, mo
         try:
             with monkeypatch.context() as patched:
                 patched.setattr(psutil.Process, "children", counted)
-                deadline = time.monotonic() + (10 if has_descendants else 0.5)
+                deadline = time.monotonic() + (AT_MOST_S if has_descendants else 0.5)
                 while child.cpu_seconds() < 0.2 and time.monotonic() < deadline:
                     await asyncio.sleep(0.02)
                 assert (child.cpu_seconds() >= 0.2) is has_descendants
@@ -49,18 +51,20 @@ def test_descendants_count_only_where_there_can_be_any(has_descendants: bool, mo
 
 
 def test_kill_ends_the_descendants_too() -> None:
-    async def go() -> list[psutil.Process]:
-        child = await start(BUSY_GRANDCHILD)
-        family: list[psutil.Process] = []
-        while len(family) < 2:
+    async def go() -> list[int]:
+        child = await start("sh -c 'while :; do :; done' & echo $!; wait")
+        deadline = time.monotonic() + AT_MOST_S
+        while not child.tail.endswith("\n"):
+            assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
-            family = [process for process in psutil.Process().children(recursive=True) if process.name() == "sh"]
+        grandchild = psutil.Process(int(child.tail))
+        family = [grandchild.pid, grandchild.ppid()]
         await child.kill()
         await child.kill()
         return family
 
-    gone, alive = psutil.wait_procs(asyncio.run(go()), timeout=5)
-    assert len(gone) == 2 and not alive
+    family = asyncio.run(go())
+    until(lambda: all(map(has_ended, family)))
 
 
 def test_only_the_end_of_what_it_says_is_kept() -> None:

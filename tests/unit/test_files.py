@@ -13,6 +13,8 @@ import pytest
 from protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from protocol.files import Door, write_atomic
 
+from ..patience import AT_MOST_S
+
 
 def test_reads_a_file_whole(tmp_path: Path) -> None:
     (tmp_path / "status").write_bytes(b"x" * 100)
@@ -72,7 +74,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, plan
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    reader.join(5)
+    reader.join(AT_MOST_S)
     assert not reader.is_alive(), "a FIFO used to be a place to wait in"
     assert len(caught) == 1 and isinstance(caught[0], RemoteProtocolError) and caught[0].rule == "B7"
 

@@ -18,6 +18,8 @@ from bridge.hypervisors.qemu.command_line import Accelerated, machine
 from bridge.image import Image
 from protocol.layout import Share
 
+from ..patience import AT_MOST_S
+
 TCG = Accelerated(Path("/usr/bin/qemu-system-x86_64"), "7.2.22", "tcg")
 IMAGE = Image(
     arch="x86_64",
@@ -111,6 +113,7 @@ def test_kvm_is_believed_when_a_kernel_came_up_on_it(tmp_path: Path, monkeypatch
     fake_qemu(
         tmp_path, monkeypatch, "echo 'Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)'"
     )
+    monkeypatch.setattr(probe, "_KVM_WITHIN_S", AT_MOST_S)
     kvm = tmp_path / "kvm"
     kvm.touch()
     found = asyncio.run(probe.probe("x86_64", Path("vmlinux"), kvm))

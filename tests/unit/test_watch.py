@@ -18,6 +18,8 @@ from protocol.layout import Share
 from protocol.messages import FractionDone
 from protocol.session import Garbled, Said
 
+from ..patience import AT_MOST_S
+
 News = list[Said | Garbled]
 
 
@@ -30,7 +32,7 @@ def watching(folder: Path, act: Callable[[Watch, News], object], *, wait: Callab
         watch.start()
         try:
             act(watch, heard)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + AT_MOST_S
             while not wait(heard):
                 assert time.monotonic() < deadline, f"not heard in time; heard: {heard}"
                 await asyncio.sleep(0.005)
