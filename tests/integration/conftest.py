@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from ..conftest import REPOSITORY
+from ..patience import AT_MOST_S, until
 
 IMAGE = REPOSITORY / "build" / "image"
 VMBRIDGE = [sys.executable, "-c", "from bridge.cli import main; main()"]
@@ -56,15 +56,15 @@ class JobDirectory:
         self.started.append(process)
         return process
 
-    def run(self, *options: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run `vmbridge run` to its end."""
         process = self.start(*options)
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=2 * AT_MOST_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def wait_for(self, name: str, timeout: float = 30) -> Path:
+    def wait_for(self, name: str) -> None:
         """Wait until the file `name` is there."""
-        return wait_until(lambda: (self.path / name).exists() and self.path / name, timeout)
+        until((self.path / name).exists, lambda: f"{name} is not there")
 
     def left(self) -> list[str]:
         """The names in the folder that no test put there."""
@@ -82,15 +82,6 @@ class JobDirectory:
             ):
                 found.append(process)
         return found
-
-
-def wait_until(condition: Callable[[], Path | bool], timeout: float = 30) -> Path:
-    """Wait until `condition` holds and return what it returned."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return found if isinstance(found, Path) else Path()
 
 
 @pytest.fixture

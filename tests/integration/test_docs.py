@@ -14,6 +14,7 @@ from bridge import __version__
 from bridge.job import read_job
 
 from ..conftest import REPOSITORY
+from ..patience import AT_MOST_S
 from .conftest import ENVIRONMENT, VMBRIDGE
 
 
@@ -36,7 +37,7 @@ def do_what_it_says(page: str, folder: Path, environment: dict[str, str]) -> sub
     assert len(blocks) > 3
     script = "set -e\n" + "\n".join(blocks)
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=5 * AT_MOST_S
     )
 
 

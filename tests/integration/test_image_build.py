@@ -12,7 +12,7 @@ import pytest
 from bridge.image import Image, load_image
 from bridge.image.build import build_image
 
-BOOT_TIMEOUT_S = 60
+from ..patience import AT_MOST_S
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_machine_finds_its_share_and_its_work_folder(image: Image, tmp_path: P
     if with_disk:
         words += ["-drive", f"file={image.work_disk},format=qcow2,if=virtio,snapshot=on"]
     done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=BOOT_TIMEOUT_S
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=AT_MOST_S
     )
     said = [line.strip() for line in done.stdout.splitlines()]
     assert "over" in said, f"the console says: {done.stdout[-2000:]}{done.stderr}"
