@@ -33,6 +33,10 @@ class FakeMachine:
         self._state = MachineState.ABSENT
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+    def follow(self, *script: tuple[float, Script]) -> None:
+        """Let this happen too, so many seconds after the start."""
+        self._script += script
+
     def say(self, name: str, content: str) -> None:
         """Write one of the guest's files as a guest does."""
         temporary = self.guest / f".{name}.tmp"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,19 +92,14 @@ def test_no_file_means_no_client(tmp_path: Path) -> None:
     assert read_init_data(tmp_path) is None
 
 
-def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(CLIENT_7_20[:200])
-
-    def rewrite() -> None:
-        time.sleep(0.15)
-        (tmp_path / FILE).unlink()
-        time.sleep(0.15)
-        (tmp_path / FILE).write_text(CLIENT_7_20)
-
-    thread = threading.Thread(target=rewrite)
-    thread.start()
+def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the reader sleeps, the client goes on with its work."""
+    file = tmp_path / FILE
+    file.write_text(CLIENT_7_20[:200])
+    work: list[Callable[[], object]] = [lambda: None, file.unlink, lambda: file.write_text(CLIENT_7_20)]
+    client = iter(work)
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(client)())
     found = read_init_data(tmp_path)
-    thread.join()
     assert found is not None and found.result_name == "energy_1_0"
 
 

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -391,11 +392,16 @@ def test_an_unexpected_error_of_the_system_is_told_and_the_machine_removed(tmp_p
     assert lived.outcome.message == "cannot stage: [Errno 24] Too many open files"
 
 
+def obey(order: Callable[[], None], machine: FakeMachine) -> None:
+    """Something that happens when the machine is there, which may be late."""
+    order()
+
+
 def test_a_machine_is_paused_and_resumed_as_often_as_the_client_likes(tmp_path: Path) -> None:
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
         orders = (life.hold, life.hold, life.release, life.release, life.hold, life.release)
         for number, order in enumerate(orders, 1):
-            asyncio.get_running_loop().call_later(0.1 * number, order)
+            machine.follow((0.1 * number, partial(obey, order)))
 
     lived = live(tmp_path, (0.0, say("status", RUNNING)), (0.8, say("finished", "code 0\n")), prepare=prepare)
     assert lived.outcome.end is End.SUCCESS
@@ -419,12 +425,15 @@ def test_a_held_machine_is_interrupted_like_any_other(tmp_path: Path) -> None:
     assert lived.outcome.end is End.INTERRUPTED and lived.machine.calls[-1] == "remove"
 
 
-def test_no_guest_is_missed_while_its_machine_stands_still(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_guest_is_missed_while_its_machine_stands_still(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO")
+    monkeypatch.setattr(loop, "PAUSE_TOLD_AFTER_S", AT_MOST_S)
 
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
         life.hold()
-        asyncio.get_running_loop().call_later(2.5, life.release)
+        machine.follow((2.5, partial(obey, life.release)))
 
     lived = live(
         tmp_path,
@@ -444,7 +453,7 @@ def test_a_long_pause_is_told_once(
 
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
         life.hold()
-        asyncio.get_running_loop().call_later(2.5, life.release)
+        machine.follow((2.5, partial(obey, life.release)))
 
     live(tmp_path, (2.7, say("finished", "code 0\n")), prepare=prepare)
     assert caplog.text.count("the machine is paused: suspended by the client") == 1
