@@ -264,6 +264,9 @@ void mirror_finished(const struct options *options, struct program *program);
 
 /* ------------------------------------------------------------ status.c -- */
 
+/* Do the two phases have different words in the status? */
+bool status_differs(enum phase one, enum phase other);
+
 /* Publish the status if it has changed or the heart has to beat. */
 void status_publish(struct agent *agent, int64_t now);
 

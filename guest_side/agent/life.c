@@ -12,8 +12,8 @@
 
 static void enter(struct agent *agent, enum phase phase)
 {
+    agent->status.changed |= status_differs(agent->phase, phase);
     agent->phase = phase;
-    agent->status.changed = true;
 }
 
 static void stop_copier(struct agent *agent)
@@ -34,6 +34,7 @@ void life_fail(struct agent *agent, const char *format, ...)
     stop_copier(agent);
     program_end(&agent->program, milliseconds());
     enter(agent, FAILED);
+    agent->status.changed = true;
 }
 
 /* -------------------------------------------------------------- task ---- */
@@ -224,7 +225,7 @@ static void come_back(struct agent *agent, int64_t now)
     if (!agent->away || now < agent->back_at || !exports_mount(&agent->options))
         return;
     agent->away = false;
-    agent->status.changed = true;
+    agent->status.changed |= agent->status.heartbeat > 0;
     mirror_again();
     if (agent->phase == DONE)
         enter(agent, ENDED);
@@ -240,6 +241,7 @@ static void step_with_share(struct agent *agent, int64_t now)
     command_look(agent, now);
     if (agent->phase == BOOTING)
         task_look(agent, now);
+    status_publish(agent, now); /* `ready`, before a start that may take a while */
     pursue_command(agent, now);
     if (agent->phase == ENDED)
         start_copier(agent, copy_collect(agent), COLLECTING);
@@ -265,7 +267,7 @@ static int exit_status(const struct agent *agent)
 void life_begin(struct agent *agent)
 {
     agent->away = agent->options.machine;
-    agent->status.changed = true;
+    agent->status.beat = milliseconds() + LOOK_EVERY; /* mostly it is ready by then, and that is its first word */
 }
 
 int life_patience(const struct agent *agent)

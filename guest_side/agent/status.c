@@ -21,6 +21,11 @@ static const char *state_word(enum phase phase)
     return "error";
 }
 
+bool status_differs(enum phase one, enum phase other)
+{
+    return strcmp(state_word(one), state_word(other)) != 0;
+}
+
 static void encode(const struct agent *agent, struct wire_writer *writer)
 {
     const struct status *status = &agent->status;

@@ -336,6 +336,18 @@ def test_commands(guest: Guest) -> None:
     assert guest.log == ""
 
 
+def test_ready_is_said_before_the_program_is_started(guest: Guest) -> None:
+    guest.program('read line; echo "$line" > said', "stdin gate", "output said")
+    (guest.root / "work").mkdir()
+    os.mkfifo(guest.root / "work" / "gate")  # which holds up the start until somebody writes
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="ready")
+    (guest.root / "work" / "gate").write_text("go on\n")
+    assert guest.wait() == 0
+    assert guest.read("out/said") == "go on\n"
+
+
 def test_sigterm_ends_the_program_too(guest: Guest) -> None:
     guest.program("echo $$ > pid; sleep 60 & wait")
     guest.put("command", RUN)
