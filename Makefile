@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 GUEST := build/guest
+HOOK := $(GUEST)/x86_64/mount_hook
 IMAGE := build/image
 DEMO := build/demo
 BUNDLE := build/bundle
@@ -38,13 +39,16 @@ $(VENV)/ready: pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-guest: setup  ## build/guest/ARCH: the agent and the fake BOINC library
+guest: setup  ## build/guest/ARCH: the agent, the mount hook and the fake BOINC library
 	$(call need,cc ar,gcc libc6-dev)
 	@$(BIN)/python -m guest_side.build $(GUEST) --arch x86_64 --arch aarch64
 
 image: $(IMAGE)/image.json  ## build/image: the tiny image
 
-$(IMAGE)/image.json: guest_side/mount_hook $(wildcard bridge/image/*.py) | setup
+$(HOOK): $(wildcard guest_side/hook/*) guest_side/build.py | setup
+	@$(MAKE) --no-print-directory guest
+
+$(IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup
 	$(call need,qemu-img mke2fs dpkg-deb apt-get,qemu-utils e2fsprogs)
 	@$(BIN)/vmbridge image build $(IMAGE)
 

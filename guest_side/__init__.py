@@ -12,16 +12,13 @@ import contextlib
 import pkgutil
 from pathlib import Path
 
-__all__ = ["ARCHITECTURES", "MOUNT_HOOK", "SOURCES", "NotBuilt", "include_dir", "read_agent"]
+__all__ = ["ARCHITECTURES", "SOURCES", "NotBuilt", "include_dir", "read_agent", "read_mount_hook"]
 
 SOURCES = Path(__file__).resolve().parent
 """The folder of the C sources."""
 
-MOUNT_HOOK = SOURCES / "mount_hook"
-"""The shell script that an image starts."""
-
 ARCHITECTURES = ("x86_64", "aarch64")
-"""What the agent is built for, in the words of ``uname -m``."""
+"""What the agent and the mount hook are built for, in the words of ``uname -m``."""
 
 
 class NotBuilt(FileNotFoundError):
@@ -38,12 +35,24 @@ def read_agent(arch: str) -> bytes:
 
     :raise NotBuilt: there is none that can be read, in the wheel, the bundle or the checkout.
     """
-    prebuilt = f"prebuilt/{arch}/agent"
-    built = SOURCES.parent / "build" / "guest" / arch / "agent"
+    return _read_built("agent", arch)
+
+
+def read_mount_hook(arch: str) -> bytes:
+    """Return the program that an image of this architecture starts.
+
+    :raise NotBuilt: as ``read_agent``.
+    """
+    return _read_built("mount_hook", arch)
+
+
+def _read_built(name: str, arch: str) -> bytes:
+    prebuilt = f"prebuilt/{arch}/{name}"
+    built = SOURCES.parent / "build" / "guest" / arch / name
     with contextlib.suppress(OSError):
         # By whatever loaded this package: what lies in a zip has no path.
         if data := pkgutil.get_data(__name__, prebuilt):
             return data
     with contextlib.suppress(OSError):
         return built.read_bytes()
-    raise NotBuilt(f"No guest agent for {arch}: neither {SOURCES / prebuilt} nor {built}. Run: make guest")
+    raise NotBuilt(f"No {name} for {arch}: neither {SOURCES / prebuilt} nor {built}. Run: make guest")

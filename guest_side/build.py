@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build what runs in the guest: ``python -m guest_side.build OUTDIR [--arch ARCH ...]``.
 
-The agent is built with zig (static, musl) for every architecture; the
+The agent and the mount hook are built with zig (static, musl) for every architecture; the
 library with the compiler of whoever will link it, for this machine only: a
 musl archive does not link with Debian's gcc. The same sources give the same
 bytes: no dates, no paths of this machine, archives without owners.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from guest_side import ARCHITECTURES, SOURCES, include_dir
 
-__all__ = ["BuildError", "build_agent", "build_library", "main"]
+__all__ = ["BuildError", "build_agent", "build_library", "build_mount_hook", "main"]
 
 WIRE = SOURCES / "wire"
 LIBRARY_SOURCES = (
@@ -70,13 +70,23 @@ def build_agent(outdir: Path, arch: str) -> Path:
 
     :raise BuildError: zig is missing or the build fails; an older agent is left as it was.
     """
-    target = outdir / arch / "agent"
-    sources = _code(SOURCES / "agent") + _code(WIRE)
+    return _build_static(outdir / arch / "agent", arch, _code(SOURCES / "agent") + _code(WIRE))
+
+
+def build_mount_hook(outdir: Path, arch: str) -> Path:
+    """Build ``outdir/ARCH/mount_hook`` unless it is newer than its sources; return its path.
+
+    :raise BuildError: as ``build_agent``.
+    """
+    return _build_static(outdir / arch / "mount_hook", arch, _code(SOURCES / "hook"))
+
+
+def _build_static(target: Path, arch: str, sources: Sequence[Path]) -> Path:
     if _is_fresh(target, [*sources, Path(__file__)]):
         return target
     _check_zig()
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name("agent.part")
+    part = target.with_suffix(".part")
     flags = ["-target", f"{arch}-linux-musl", "-static", "-Os", "-s", *COMMON_FLAGS]
     code = [str(source) for source in sources if source.suffix == ".c"]
     _run([*ZIG, *flags, "-o", str(part), *code], "ziglang")
@@ -127,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for arch in options.arch or ARCHITECTURES:
             print(build_agent(options.outdir, arch))
+            print(build_mount_hook(options.outdir, arch))
         build_library(options.outdir / platform.machine())
         _copy_header(options.outdir)
     except BuildError as error:

@@ -1,4 +1,4 @@
-"""Build the tiny image: Debian's kernel, uncompressed, and an initramfs of busybox, a few modules and the mount hook.
+"""Build the tiny image: Debian's kernel, uncompressed, and an initramfs of the mount hook, a few modules and busybox.
 
 The same packages and the same hook give the same bytes.
 """
@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-import guest_side
+from guest_side import NotBuilt, read_mount_hook
 from protocol.files import sync_folder
 
 from ..errors import ImageError, host_trouble
 from . import FORMAT, KIND, MANIFEST, Image, cpio, init, kernel, load_image
 from .debian import Package, Progress, fetch, find_package, kernel_package, read_members
-from .modules import load_order, without_signature
+from .modules import load_order, slim
 from .work_disk import make_work_disk
 
 ARCH = "x86_64"
@@ -58,6 +58,7 @@ def build_image(out: Path, *, progress: Progress) -> Image:
     :raise NotInstalled: a program is missing.
     :raise HostError: a folder cannot be written.
     """
+    hook = _mount_hook()
     with host_trouble("build the image"):
         busybox = find_package("busybox-static", progress)
         linux = kernel_package(find_package("linux-image-amd64", progress), progress)
@@ -66,7 +67,7 @@ def build_image(out: Path, *, progress: Progress) -> Image:
         for left_by_a_kill in out.glob(".build-*"):
             shutil.rmtree(left_by_a_kill)
         with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as folder:
-            _write(Path(folder), *files, progress)
+            _write(Path(folder), hook, *files, progress)
             _write_manifest(Path(folder), [busybox, linux])
             for file in Path(folder).iterdir():
                 _sync(file)
@@ -78,12 +79,19 @@ def build_image(out: Path, *, progress: Progress) -> Image:
     return load_image(out)
 
 
+def _mount_hook() -> bytes:
+    try:
+        return read_mount_hook(ARCH)
+    except NotBuilt as error:
+        raise ImageError(str(error)) from error
+
+
 def _sync(file: Path) -> None:
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
 
 
-def _write(folder: Path, busybox: Path, linux: Path, progress: Progress) -> None:
+def _write(folder: Path, hook: bytes, busybox: Path, linux: Path, progress: Progress) -> None:
     progress("unpacking the kernel")
     from_linux = read_members(linux, _is_wanted)
     vmlinuz = [data for path, data in from_linux.items() if path.startswith("boot/")]
@@ -93,7 +101,7 @@ def _write(folder: Path, busybox: Path, linux: Path, progress: Progress) -> None
         (folder / KERNEL).write_bytes(kernel.decompress(vmlinuz[0]))
         progress("packing the initramfs")
         modules = {_module_name(path): data for path, data in from_linux.items() if path.endswith(".ko")}
-        (folder / INITRAMFS).write_bytes(_initramfs(_busybox(busybox), modules))
+        (folder / INITRAMFS).write_bytes(_initramfs(hook, _busybox(busybox), modules))
     except ValueError as error:
         raise ImageError(f"{linux} is not as expected: {error}. Report this to the bridge's developers") from error
     progress("formatting the work disk")
@@ -118,14 +126,11 @@ def _busybox(deb: Path) -> bytes:
     return next(iter(found.values()))
 
 
-def _initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
+def _initramfs(hook: bytes, busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
     share = load_order(SHARE_MODULES, lambda name: _module(modules, name))
     disk = [name for name in load_order(DISK_MODULES, lambda name: _module(modules, name)) if name not in share]
-    hook = Path(guest_side.__file__).with_name("mount_hook").read_bytes()
     return cpio.archive([
-        cpio.file("init", init.INIT.encode(), executable=True),
-        cpio.file("etc/fstab", init.FSTAB.encode()),
-        cpio.file(init.HOOK, hook, executable=True),
+        cpio.file("init", hook, executable=True),
         cpio.file("bin/busybox", busybox, executable=True),
         *(cpio.symlink(link, "/bin/busybox") for link in init.LINKS),
         *(cpio.directory(folder) for folder in init.FOLDERS),
@@ -143,10 +148,7 @@ def _module(modules: Mapping[str, bytes], name: str) -> bytes:
 
 def _numbered(folder: str, names: list[str], modules: Mapping[str, bytes]) -> list[cpio.Entry]:
     """The modules under names that sort in the order in which they must be loaded."""
-    return [
-        cpio.file(f"{folder}/{number:02}-{name}.ko", without_signature(modules[name]))
-        for number, name in enumerate(names)
-    ]
+    return [cpio.file(f"{folder}/{number:02}-{name}.ko", slim(modules[name])) for number, name in enumerate(names)]
 
 
 def _write_manifest(folder: Path, packages: list[Package]) -> None:

@@ -42,5 +42,5 @@ def test_the_agent_is_read_from_a_zip_under_whatever_name(tmp_path: Path) -> Non
 
 
 def test_an_agent_that_was_not_built() -> None:
-    with pytest.raises(NotBuilt, match=r"No guest agent for pdp11: .*prebuilt/pdp11/agent.*Run: make guest"):
+    with pytest.raises(NotBuilt, match=r"No agent for pdp11: .*prebuilt/pdp11/agent.*Run: make guest"):
         read_agent("pdp11")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ImageError, NotInstalled
-from bridge.image import Image, cpio, debian, init, load_image, modules, tools
+from bridge.image import Image, cpio, debian, load_image, modules, tools
 from bridge.image.elf import ENOUGH, UNKNOWN_INTERPRETER, needs_interpreter
 from bridge.image.kernel import decompress
 
@@ -267,7 +267,40 @@ def test_a_signature_is_taken_off_and_nothing_else() -> None:
     assert modules.without_signature(code) == code
 
 
-# --- debian.py, tools.py, init.py ---
+OBJECT = """
+int answer(void) { return 42; }
+__asm__(".section .orc_unwind_ip, \\"a\\"\\n .long answer - .\\n"
+        ".section .BTF\\n .asciz \\"types and types\\"\\n .text");
+"""
+MAIN = "int answer(void); int main(void) { return answer(); }"
+
+
+def compiled(folder: Path, *options: str | Path) -> Path:
+    subprocess.run(["cc", "-o", folder / "out", *options], check=True)
+    return (folder / "out").rename(folder / f"{len(list(folder.iterdir()))}.o")
+
+
+def test_a_slim_module_is_smaller_and_still_links(tmp_path: Path) -> None:
+    (tmp_path / "object.c").write_text(OBJECT)
+    (tmp_path / "main.c").write_text(MAIN)
+    whole = compiled(tmp_path, "-c", tmp_path / "object.c").read_bytes()
+    slim = modules.slim(whole)
+    assert b"types and types" in whole and b"types and types" not in slim and len(slim) < len(whole)
+    assert modules.slim(slim) == slim
+    (tmp_path / "slim.o").write_bytes(slim)
+    program = compiled(tmp_path, tmp_path / "main.c", tmp_path / "slim.o")
+    assert subprocess.run([program]).returncode == 42
+
+
+@pytest.mark.parametrize("length", [0, 63, 64, 500])
+def test_a_module_that_is_cut_off_is_refused(tmp_path: Path, length: int) -> None:
+    (tmp_path / "object.c").write_text(OBJECT)
+    whole = compiled(tmp_path, "-c", tmp_path / "object.c").read_bytes()
+    with pytest.raises(ValueError, match="no kernel module: its sections"):
+        modules.slim(whole[:length])
+
+
+# --- debian.py, tools.py ---
 
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +388,3 @@ def test_what_is_in_the_cache_is_not_downloaded_again(apt: Callable[[str, str], 
     first.write_text("spoiled\n")
     with pytest.raises(ImageError, match="may be old"):
         debian.fetch(package, silent)
-
-
-def test_the_first_program_is_a_shell_script() -> None:
-    subprocess.run(["sh", "-n"], input=init.INIT.encode(), check=True)

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hook.h - the mount hook: all that an image needs to run tasks of the virtual
+ * machine bridge (docs/PROTOCOL.md, "The mount hook").
+ *
+ * Start it as root when the system is up, as a service or as the last thing
+ * that an /init does; /run must be a file system in memory. Where nobody has
+ * brought the system up, as in the tiny image, whose /init it is, it does that
+ * itself.
+ *
+ * It is a program and no script because a shell with the commands that it
+ * calls would take longer than everything that they do here: under emulation
+ * it is new code that takes time, not work.
+ *
+ *   mount_hook.c  mount the host's export, copy the agent, become the agent
+ *   system.c      from a kernel and its initramfs to a system that is up
+ */
+#ifndef VMBRIDGE_HOOK_H
+#define VMBRIDGE_HOOK_H
+
+/* Say what could not be done, with errno's reason, and end. An /init that ends ends the machine. */
+void give_up(const char *doing, const char *what) __attribute__((noreturn));
+
+/* Mount what every system has, load the tiny image's modules, and mount a disk at /work if there is one. */
+void system_up(void);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* system.c - from a kernel and its initramfs to a system that is up: the tiny image's part of its /init. */
+#define _GNU_SOURCE
+#include "hook.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* bridge/image/init.py puts the modules there, under names that sort as they must be loaded. */
+#define SHARE_MODULES "/lib/modules/share"
+#define DISK_MODULES "/lib/modules/disk"
+#define VIRTIO_DEVICES 32 /* there are two or three */
+#define VIRTIO_BLOCK 2
+
+static void mount_one(const char *type, const char *where, unsigned long flags, const char *options)
+{
+    if (mount(type, where, type, flags, options) != 0)
+        give_up("mount", where);
+}
+
+static void mount_all(void)
+{
+    mount_one("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "");
+    mount_one("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, "");
+    mount_one("devtmpfs", "/dev", MS_NOSUID, "mode=755");
+    mount_one("tmpfs", "/work", 0, "mode=755"); /* it remains if there is no disk */
+    if (mkdir("/dev/shm", 0755) != 0 || chmod("/dev/shm", 01777) != 0)
+        give_up("make", "/dev/shm");
+}
+
+static void load_module(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
+        give_up("load", path);
+    close(fd);
+}
+
+static void load_modules(const char *folder)
+{
+    struct dirent **names;
+    int count = scandir(folder, &names, NULL, alphasort), i;
+
+    if (count < 0)
+        give_up("read", folder);
+    for (i = 0; i < count; i++)
+        if (names[i]->d_name[0] != '.')
+            load_module(folder, names[i]->d_name);
+}
+
+static bool is_block_device(int number)
+{
+    char path[PATH_MAX], id[16] = "";
+    int fd;
+
+    snprintf(path, sizeof path, "/sys/bus/virtio/devices/virtio%d/device", number);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, id, sizeof id - 1) < 0)
+        id[0] = '\0';
+    if (fd >= 0)
+        close(fd);
+    return strtol(id, NULL, 16) == VIRTIO_BLOCK;
+}
+
+static bool has_disk(void)
+{
+    int number;
+
+    for (number = 0; number < VIRTIO_DEVICES; number++)
+        if (is_block_device(number))
+            return true;
+    return false;
+}
+
+void system_up(void)
+{
+    mount_all();
+    load_modules(SHARE_MODULES);
+    if (!has_disk())
+        return;
+    load_modules(DISK_MODULES);
+    if (mount("/dev/vda", "/work", "ext4", MS_NOATIME, "") != 0)
+        give_up("mount", "/dev/vda");
+}
