@@ -18,8 +18,8 @@ QEMU_PACKAGES := qemu-system-x86 qemu-utils
 
 # $(call have,COMMANDS): a shell test.  $(call need,COMMANDS,PACKAGES): root gets the packages, others are told what to type.
 have = (for c in $(1); do command -v $$c >/dev/null || exit 1; done)
-install = { [ -n "$$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get update -qq; } && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
+install = { [ -n "$$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get update -qq -o Acquire::Retries=5; } && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Acquire::Retries=5 --no-install-recommends $(1) >/dev/null
 need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(call install,$(2)); fi

@@ -135,7 +135,7 @@ def _download(package: Package, folder: Path) -> None:
     try:
         # As root, apt would fetch as the user _apt, who may not write here.
         run(
-            "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download",
+            "apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=5", "download",
             f"{package.name}:{ARCHITECTURE}={package.version}", cwd=folder,
         )  # fmt: skip
     except ImageError as error:

@@ -23,7 +23,7 @@ from .probe import find, probe
 
 logger = getLogger(__name__)
 
-_QMP_WITHIN_S = 30.0
+_QMP_WITHIN_S = 60.0
 
 
 class Qemu:
