@@ -62,4 +62,4 @@ def test_a_machine_finds_its_share_and_its_work_folder(image: Image, tmp_path: P
     said = [line.strip() for line in done.stdout.splitlines()]
     assert "over" in said, f"the console says: {done.stdout[-2000:]}{done.stderr}"
     mounted = [line.split()[0:3] for line in said if " /work " in line]
-    assert mounted[-1] == (["/dev/vda", "/work", "ext4"] if with_disk else ["work", "/work", "tmpfs"])
+    assert mounted[-1] == (["/dev/vda", "/work", "ext4"] if with_disk else ["tmpfs", "/work", "tmpfs"])

@@ -29,7 +29,7 @@ def test_a_script_with_inputs_arguments_streams_and_outputs(make_job: MakeJob, h
     job = make_job(
         'read -r line; echo "$line $1 $2 $COLOUR"; cat in.txt > out.txt; echo oops >&2; ls',
         "<copy_file_to_VM>in.txt</copy_file_to_VM><stdin_filename>stdin.txt</stdin_filename>"
-        "<stdout_filename>stdout.txt</stdout_filename><stderr_filename>stderr.txt</stderr_filename>"
+        "<stdout_filename>stdout.txt</stdout_filename><stderr_filename>complaints.txt</stderr_filename>"
         "<copy_file_from_VM>out.txt</copy_file_from_VM><command_line>'a b' c</command_line>"
         "<setenv>COLOUR=blue</setenv>",
     )
@@ -39,7 +39,7 @@ def test_a_script_with_inputs_arguments_streams_and_outputs(make_job: MakeJob, h
     assert done.returncode == 0, done.stderr
     assert (job.path / "out.txt").read_bytes() == bytes(range(256)) * 1000
     assert (job.path / "stdout.txt").read_text().splitlines()[0] == "hello a b c blue"
-    assert (job.path / "stderr.txt").read_text() == "oops\n"
+    assert (job.path / "complaints.txt").read_text() == "oops\n"
     assert f"result:      {job.path / 'out.txt'}" in done.stdout
     assert job.left() == [] and job.machines() == []
 
