@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from qemu.qmp import QMPClient
 
 from bridge.errors import HypervisorError
 from bridge.guest.folders import make_anew
@@ -150,32 +149,25 @@ def test_a_machine_that_ends_by_itself_is_gone(name: str, tmp_path: Path, image:
     run(name, tmp_path, image, body)
 
 
-async def mounted(found: Hypervisor) -> bool:
-    """Whether the guest holds the share, by QEMU's own word."""
-    qmp: QMPClient = found._qmp  # type: ignore[attr-defined]  # nobody else needs to know this yet
-    answer = await qmp.execute("query-migrate")
-    assert isinstance(answer, dict)
-    return "blocked-reasons" in answer
-
-
 async def prepare(found: Hypervisor, spec: MachineSpec) -> int:
     """Pause the machine while its guest has let go of the share; return the number of the command that it obeyed.
 
     The guest leaves for 0.3 seconds. If it is back before it could be paused it is told once more, as a host would.
     """
+    assert isinstance(found, Saves)
     deadline = time.monotonic() + AT_MOST_S
     for seq in itertools.count(2):
         assert time.monotonic() < deadline, "the guest never let go"
-        assert await mounted(found)
+        assert await found.held_back()
         write_atomic(spec.share.host / COMMAND, encode(Command(seq, HostState.PREPARE)), durable=False)
         late = time.monotonic() + 5
-        while await mounted(found) and time.monotonic() < late:
+        while await found.held_back() and time.monotonic() < late:
             await asyncio.sleep(0.001)
-        if not await mounted(found):
+        if not await found.held_back():
             said = status(spec)
             assert said is not None and said.ack == seq, "it said so before it let go"
         await found.pause()
-        if not await mounted(found):
+        if not await found.held_back():
             return seq
         await found.resume()
         await until(lambda seq=seq: (said := status(spec)) is not None and said.ack == seq)  # type: ignore[misc]
@@ -200,24 +192,13 @@ def test_the_guest_lets_go_of_the_share_when_a_checkpoint_comes(tmp_path: Path, 
 
 @pytest.mark.parametrize("name", ["qemu"])
 def test_a_machine_that_saves_is_found_again_as_it_was(name: str, tmp_path: Path, image: Path) -> None:
-    async def prepared(found: Hypervisor, spec: MachineSpec, seq: int) -> None:
-        assert isinstance(found, Saves)
-        write_atomic(spec.share.host / COMMAND, encode(Command(seq, HostState.PREPARE)), durable=False)
-        while True:  # a guest that came back too early is told again by the next number; here it is just awaited
-            while await found.held_back():
-                await asyncio.sleep(0.005)
-            await found.pause()
-            if not await found.held_back():
-                return
-            await found.resume()
-
     async def body(found: Hypervisor, spec: MachineSpec) -> None:
         assert isinstance(found, Saves)
         made_of = await found.description()
         await found.start()
         await until(lambda: is_running(spec))
         assert await found.held_back(), "a mounted share holds it back"
-        await prepared(found, spec, 2)
+        seq = await prepare(found, spec)
         await found.save("one")
         await found.save("two")
         with pytest.raises(HypervisorError):
@@ -228,13 +209,13 @@ def test_a_machine_that_saves_is_found_again_as_it_was(name: str, tmp_path: Path
         again = load(name)(spec)
         assert isinstance(again, Saves) and await again.description() == made_of
         make_anew(spec.share)
-        write_atomic(spec.share.host / COMMAND, encode(Command(3, HostState.RUN, time.time())), durable=False)
+        write_atomic(spec.share.host / COMMAND, encode(Command(seq + 1, HostState.RUN, time.time())), durable=False)
         with pytest.raises(HypervisorError):
             await again.restore("one")
         assert again.examine().state is MachineState.ABSENT, "nothing is left running, and it may be tried again"
         try:
             await again.restore("two")
-            await until(lambda: (said := status(spec)) is not None and said.ack == 3)
+            await until(lambda: (said := status(spec)) is not None and said.ack == seq + 1)
             assert is_running(spec)
         finally:
             await again.remove()

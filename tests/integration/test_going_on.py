@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ENVIRONMENT, JobDirectory, wait_until
+from ..patience import AT_MOST_S, until
+from .conftest import ENVIRONMENT, JobDirectory
 
 APP = [sys.executable, "-c", "from bridge.app import main; raise SystemExit(main([]))"]
 STEPS = 60
@@ -49,7 +50,7 @@ class App:
         return text in self.stderr.read_text()
 
     def wait_until_said(self, text: str) -> None:
-        wait_until(lambda: self.said(text), 90)
+        until(lambda: self.said(text), self.stderr.read_text)
 
     def prepares(self) -> bool:
         command = self.path / "shared/host/command"
@@ -61,7 +62,7 @@ class App:
 
     def finish(self) -> None:
         """Start it once more and let it come to its end, which must be the right one."""
-        assert self.start().wait(timeout=180) == 0
+        assert self.start().wait(timeout=2 * AT_MOST_S) == 0
         assert (self.path / "boinc_finish_called").read_text().startswith("0\n"), self.stderr.read_text()
         assert (self.path / "out.txt").read_text() == RESULT
         left = set(os.listdir(self.path)) - {"worker", "job.xml", "out.txt", "stderr.txt"}
@@ -77,7 +78,7 @@ def app(make_job: Callable[..., JobDirectory]) -> App:
 
 def end(process: subprocess.Popen[str], number: signal.Signals) -> int:
     process.send_signal(number)
-    return process.wait(timeout=90)
+    return process.wait(timeout=AT_MOST_S)
 
 
 def test_a_job_that_is_quit_again_and_again(app: App) -> None:
@@ -97,10 +98,10 @@ def test_what_is_killed_goes_on_from_its_last_checkpoint(app: App, victim: str) 
     app.wait_until_said("checkpoint checkpoint-1 taken")
     if victim == "bridge":
         end(process, signal.SIGKILL)
-        wait_until(lambda: app.job.machines() == [], 30)
+        until(lambda: app.job.machines() == [])
     else:
         app.job.machines()[0].kill()
-        assert process.wait(timeout=90) == 0
+        assert process.wait(timeout=AT_MOST_S) == 0
         assert (app.path / "boinc_temporary_exit").read_text().startswith("300\n")
         (app.path / "boinc_temporary_exit").unlink()
     assert app.states()
@@ -112,10 +113,10 @@ def test_a_bridge_that_is_killed_while_it_saves(app: App) -> None:
     """At moments spread over the whole of a checkpoint, from the command to the record."""
     for delay in (0.0, 0.05, 0.6, 1.1):
         process = app.start()
-        wait_until(app.prepares, 90)
+        until(app.prepares)
         time.sleep(delay)
         end(process, signal.SIGKILL)
-        wait_until(lambda: app.job.machines() == [], 30)
+        until(lambda: app.job.machines() == [])
     app.finish()
 
 

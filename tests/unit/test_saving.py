@@ -40,6 +40,7 @@ from protocol.layout import Share
 from protocol.messages import Command, HostState
 
 from ..fakes import FakeSavingMachine, Recorder, Script
+from ..patience import AT_MOST_S
 
 RUNNING = "protocol 1\nstate running\nheartbeat 1\n"
 Prepare = Callable[[FakeSavingMachine, TaskLife], None]
@@ -100,7 +101,7 @@ class Slot:
                 job, self.share, self.machine, machine, stage, audience, limited or Limited(), going_on=going_on
             )
             prepare(machine, life)
-            outcome = await asyncio.wait_for(life.run(), 60)
+            outcome = await asyncio.wait_for(life.run(), AT_MOST_S)
             self.saved = machine.saved
             return Lived(outcome, machine, audience, life)
 
@@ -199,7 +200,7 @@ def test_checkpoints_are_taken_when_they_are_due(slot: Slot) -> None:
 def test_a_checkpoint_that_fails_harms_nothing(
     slot: Slot, what: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "ANSWER_WITHIN_S", 0.5)
+    monkeypatch.setattr(saving, "ANSWER_WITHIN_S", 0.5 if what == "deaf" else AT_MOST_S)
     wrong = {"let_go": False, "deaf": True, "comes_back": True, "fail_at": "save checkpoint-1"}[what]
 
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
