@@ -31,7 +31,7 @@ from .tables import CHECKPOINT, Action, Saving, SavingEvent, step
 logger = getLogger(__name__)
 
 ANSWER_WITHIN_S = 20.0
-_UNMOUNTED_WITHIN_S = 0.3
+_UNMOUNTED_WITHIN_S = 2.0  # far longer than the guest needs, but its processor may be busy elsewhere
 _LOOK_AGAIN_S = 0.005
 LAST_TRIES = 3
 """So often a last checkpoint is tried, because a guest may come back to the share a moment too early."""
