@@ -30,7 +30,7 @@ _OWN = {
 }  # fmt: skip
 """Our packages, and what of each is not for a volunteer's computer."""
 
-_OWN_KINDS = ("*.py", "*.c", "*.h", "mount_hook")
+_OWN_KINDS = ("*.py", "*.c", "*.h")
 
 _NEEDED = {
     "filelock": (),
