@@ -429,7 +429,7 @@ def test_no_guest_is_missed_while_its_machine_stands_still(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(loop, "PAUSE_TOLD_AFTER_S", AT_MOST_S)
+    monkeypatch.setattr(holding, "TOLD_AFTER_S", AT_MOST_S)
 
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
         life.hold()
