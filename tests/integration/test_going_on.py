@@ -52,9 +52,18 @@ class App:
     def wait_until_said(self, text: str) -> None:
         until(lambda: self.said(text), self.stderr.read_text)
 
-    def prepares(self) -> bool:
-        command = self.path / "shared/host/command"
-        return command.exists() and "state prepare" in command.read_text()
+    def wait_until_runs(self, times: int) -> None:
+        until(lambda: self.stderr.read_text().count("booting -> running") >= times, self.stderr.read_text)
+
+    def wait_until_it_prepares(self, process: subprocess.Popen[str]) -> None:
+        """Or until it has come to its end."""
+        until(lambda: self._prepares() or process.poll() is not None, self.stderr.read_text)
+
+    def _prepares(self) -> bool:
+        try:
+            return "state prepare" in (self.path / "shared/host/command").read_text()
+        except FileNotFoundError:
+            return False
 
     def states(self) -> list[str]:
         record = json.loads((self.path / "machine/checkpoints.json").read_text())
@@ -111,12 +120,15 @@ def test_what_is_killed_goes_on_from_its_last_checkpoint(app: App, victim: str) 
 
 def test_a_bridge_that_is_killed_while_it_saves(app: App) -> None:
     """At moments spread over the whole of a checkpoint, from the command to the record."""
-    for delay in (0.0, 0.05, 0.6, 1.1):
+    for start, delay in enumerate((0.0, 0.05, 0.6, 1.1), 1):
         process = app.start()
-        until(app.prepares)
+        app.wait_until_runs(start)  # only then is the command of the last start gone
+        app.wait_until_it_prepares(process)
         time.sleep(delay)
         end(process, signal.SIGKILL)
         until(lambda: app.job.machines() == [])
+        if (app.path / "boinc_finish_called").exists():
+            break  # it has come to its end between two kills
     app.finish()
 
 
