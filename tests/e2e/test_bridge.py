@@ -1,0 +1,318 @@
+"""The bridge as the real client runs it: the bundle that `vmbridge package` writes, and jobs in real machines.
+
+The work units bring the science program and its input; image, agent and bridge come with the app version.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from guest_side import include_dir
+from guest_side.build import build_library
+
+from ..conftest import REPOSITORY
+from ..integration.conftest import ENVIRONMENT, VMBRIDGE
+from .client import Client
+from .clock import FastClock
+from .conftest import Rig, open_rig
+from .gui_rpc import SUSPENDED, UPLOADED
+from .project import AppVersion, Job, ProjectFile, read_bundle
+
+JOB_FILE = """<job_desc>
+  <task>
+    <virtualmachine>end to end</virtualmachine>
+    <image>image</image>
+    <application>science</application>
+    <copy_file_to_VM>in.txt</copy_file_to_VM>
+    <copy_file_from_VM>out.txt</copy_file_from_VM>
+  </task>
+</job_desc>
+"""
+
+SEGMENTS = 101
+"""The number of the version that lacks <api_version>."""
+
+EXIT_ABORTED_VIA_GUI = 203
+EXIT_INIT_FAILURE = 206
+
+
+@dataclass(frozen=True, slots=True)
+class Science:
+    """The program, and jobs for it."""
+
+    program: Path
+
+    def job(self, name: str, *, steps: int, code: int = 0, **more: Any) -> Job:
+        """Return a job that takes `steps` tenths of a second in a machine, and ends with `code`."""
+        text = f"{steps} {code} {len(name)}\n".encode()
+        program = ProjectFile("science_1", "science", self.program, executable=True)
+        inputs = (program, ProjectFile(f"{name}_in", "in.txt", text))
+        return Job(name, inputs=inputs, outputs=("out.txt",), **more)
+
+    def expected(self, job: Job, folder: Path) -> bytes:
+        """Run the same program on this host, and return what it finds."""
+        folder.mkdir()
+        (folder / "in.txt").write_bytes(job.inputs[1].read())
+        subprocess.run([self.program], cwd=folder, check=True)
+        return (folder / "out.txt").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def science(tmp_path_factory: pytest.TempPathFactory) -> Science:
+    """The program as a scientist builds it."""
+    folder = tmp_path_factory.mktemp("science")
+    build_library(folder)
+    program = folder / "science"
+    source = Path(__file__).with_name("science.c")
+    command = ["cc", "-O2", "-std=c11", "-static", "-o", str(program), str(source)]
+    subprocess.run([*command, f"-I{include_dir()}", f"-L{folder}", "-lboinc_api", "-lpthread"], check=True)
+    return Science(program)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppVersion]:
+    """The app version as a project makes it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / "job.xml").write_text(JOB_FILE)
+    image, out = REPOSITORY / "build" / "image", folder / "out"
+    if not (image / "image.json").exists():
+        pytest.fail("there is no build/image: run `make e2e`, or `make image` first")
+    command = [*VMBRIDGE, "package", str(out), "--image", str(image), "--job", str(folder / "job.xml")]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    yield read_bundle(out)
+    shutil.rmtree(out)  # its 70 MB would stay for three test runs
+
+
+def qemu(client: Client) -> list[psutil.Process]:
+    """Return the machines that run for a client."""
+    found = []
+    for process in client.processes():
+        with suppress(psutil.NoSuchProcess):
+            if "qemu" in process.name():
+                found.append(process)
+    return found
+
+
+def nothing_is_left(client: Client) -> None:
+    """Wait until the slots are empty and no process works there, and see that there is no socket."""
+    client.wait(lambda: not client.left_in_slots() and not client.processes(), "the slots are empty")
+    assert client.sockets() == []
+
+
+def fraction_done(client: Client, job: Job) -> float:
+    """Return what the client shows."""
+    result = client.result(job.result)
+    return 0.0 if result is None else result.fraction_done
+
+
+# A signed bundle, downloaded. One client runs all these jobs, one after the other.
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The rig with the signed bundle, and its jobs."""
+
+    rig: Rig
+    first: Job
+    second: Job
+    failing: Job
+    segment: Job
+
+
+@pytest.fixture(scope="module")
+def signed(
+    clock: FastClock, tmp_path_factory: pytest.TempPathFactory, bundle: AppVersion, science: Science
+) -> Iterator[Signed]:
+    """A client that was told of the project by an account file, and nothing else."""
+    jobs = (
+        science.job("first", steps=60),
+        science.job("second", steps=10),
+        science.job("failing", steps=3, code=7),
+        science.job("segment", steps=5, version=SEGMENTS),
+    )
+    versions = (bundle, replace(bundle, api_version=None, number=SEGMENTS))
+    with open_rig(clock, tmp_path_factory.mktemp("signed"), *versions, jobs=jobs) as rig:
+        yield Signed(rig, *jobs)
+
+
+def test_progress_is_seen_on_the_way(signed: Signed) -> None:
+    client = signed.rig.client
+
+    def under_way() -> bool:
+        shown = _first_task(client.boinccmd("--get_tasks"), signed.first.result)
+        done, cpu_time = (float(shown.get(key, 0)) for key in ("fraction done", "current CPU time"))
+        return 0 < done < 1 and cpu_time > 0 and len(qemu(client)) == 1
+
+    client.wait(under_way, "boinccmd shows a fraction done and CPU time of a job that has one machine")
+
+
+def _first_task(text: str, name: str) -> dict[str, str]:
+    """Return what boinccmd says of one task: lines of `key: value`."""
+    for task in text.split("-----------"):
+        shown = dict(line.strip().split(": ", 1) for line in task.splitlines() if ": " in line)
+        if shown.get("name") == name:
+            return shown
+    return {}
+
+
+def test_results_are_right_to_the_byte(signed: Signed, science: Science, tmp_path: Path) -> None:
+    for job in (signed.first, signed.second):
+        report = signed.rig.reported(job)
+        assert (report.state, report.exit_status) == (UPLOADED, 0), report.stderr
+        assert signed.rig.output(job, "out.txt") == science.expected(job, tmp_path / job.name)
+
+
+def test_cpu_time_and_operations_are_reported(signed: Signed) -> None:
+    report = signed.rig.reported(signed.first)
+    assert report.final_cpu_time > 0
+    assert (report.fpops_cumulative, report.intops_cumulative) == (60e6, 60 * 2 * 20000)
+
+
+def test_two_jobs_on_one_image_that_came_once(signed: Signed, bundle: AppVersion) -> None:
+    signed.rig.reported(signed.second)
+    downloads = signed.rig.server.events("download")
+    for file in bundle.files:
+        assert downloads.count(file.physical) == 1, file.physical
+    assert downloads.count("first_in") == downloads.count("second_in") == 1
+
+
+def test_a_program_that_fails(signed: Signed) -> None:
+    report = signed.rig.reported(signed.failing)
+    assert report.exit_status == 7
+    assert "the sum does not come out" in report.stderr
+
+
+def test_without_api_version(signed: Signed, science: Science, tmp_path: Path) -> None:
+    report = signed.rig.reported(signed.segment)
+    assert report.exit_status == 0, report.stderr
+    assert signed.rig.output(signed.segment, "out.txt") == science.expected(signed.segment, tmp_path / "host")
+
+
+def test_nothing_is_left(signed: Signed) -> None:
+    signed.rig.reported(signed.segment)
+    nothing_is_left(signed.rig.client)
+
+
+# The anonymous platform: the bundle as a volunteer installs it. And orders that a person gives.
+
+
+@pytest.fixture(scope="module")
+def anonymous(clock: FastClock, tmp_path_factory: pytest.TempPathFactory, bundle: AppVersion) -> Iterator[Rig]:
+    """A client whose owner has brought the app version; it gets its jobs from the tests."""
+    with open_rig(clock, tmp_path_factory.mktemp("anonymous"), anonymous=bundle) as rig:
+        yield rig
+
+
+def begun(rig: Rig, job: Job) -> Job:
+    """Hand out a job, and wait until its program has said something."""
+    rig.hand_out(job)
+    rig.client.wait(lambda: fraction_done(rig.client, job) > 0, f"{job.name} has begun")
+    return job
+
+
+def said(client: Client) -> str:
+    """Return the `stderr.txt` of the one job that is in a slot."""
+    path = client.slot() / "stderr.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def test_suspend_and_resume(anonymous: Rig, science: Science, tmp_path: Path) -> None:
+    client = anonymous.client
+    job = begun(anonymous, science.job("patient", steps=100))
+    client.order("suspend", job.result)
+    # The bridge says so after five seconds. Had the machine not been paused, the job would be over by then.
+    client.wait(lambda: "the machine is paused: suspended by the client" in said(client), "the machine is paused")
+    seen = client.result(job.result)
+    assert seen is not None and seen.process_state == SUSPENDED and seen.fraction_done < 1
+    assert len(qemu(client)) == 1
+    client.order("resume", job.result)
+    report = anonymous.reported(job)
+    assert report.exit_status == 0, report.stderr
+    assert "the machine runs again" in report.stderr
+    assert anonymous.output(job, "out.txt") == science.expected(job, tmp_path / "host")
+
+
+def test_what_the_volunteer_has_brought_is_not_downloaded(anonymous: Rig, bundle: AppVersion, science: Science) -> None:
+    anonymous.reported(anonymous.hand_out(science.job("short", steps=1)))
+    downloads = anonymous.server.events("download")
+    assert "short_in" in downloads
+    assert not {file.physical for file in bundle.files} & set(downloads)
+
+
+def test_a_client_that_quits_takes_the_machine_along_and_the_next_goes_on(
+    anonymous: Rig, science: Science, tmp_path: Path
+) -> None:
+    client = anonymous.client
+    job = begun(anonymous, science.job("restarted", steps=100))
+    client.quit()
+    client.wait(lambda: not client.processes(), "the machine is gone")
+    assert client.sockets() == []
+    assert anonymous.server.report(job.result) is None
+    client.start()
+    report = anonymous.reported(job)
+    assert report.exit_status == 0, report.stderr
+    assert "restored from" in report.stderr
+    assert anonymous.output(job, "out.txt") == science.expected(job, tmp_path / "host")
+    nothing_is_left(client)
+
+
+def test_a_bridge_that_is_killed_takes_the_machine_along_and_the_next_finishes(
+    anonymous: Rig, science: Science, tmp_path: Path
+) -> None:
+    client = anonymous.client
+    job = begun(anonymous, science.job("killed", steps=50))
+    (machine,) = qemu(client)
+    bridge = machine.parent()
+    assert bridge is not None
+    bridge.kill()
+    client.wait(lambda: not machine.is_running(), "the machine is gone")
+    report = anonymous.reported(job)
+    assert report.exit_status == 0, report.stderr
+    assert report.stderr.count("vmbridge-app") == 2
+    assert anonymous.output(job, "out.txt") == science.expected(job, tmp_path / "host")
+
+
+def test_a_wrong_command_line_is_an_error_that_the_project_sees(anonymous: Rig, science: Science) -> None:
+    report = anonymous.reported(anonymous.hand_out(science.job("wrong", steps=1, command_line="--nonsense")))
+    assert report.exit_status == EXIT_INIT_FAILURE
+    assert "the option '--nonsense' is not known" in report.stderr
+
+
+def test_abort(anonymous: Rig, science: Science) -> None:
+    client = anonymous.client
+    job = begun(anonymous, science.job("endless", steps=36_000))
+    client.order("abort", job.result)
+    nothing_is_left(client)
+    assert anonymous.reported(job).exit_status == EXIT_ABORTED_VIA_GUI
+
+
+def test_a_machine_does_not_outlive_a_client_that_is_killed(anonymous: Rig, science: Science) -> None:
+    client = anonymous.client
+    job = begun(anonymous, science.job("orphaned", steps=36_000))
+    client.kill()
+    client.wait(lambda: not client.processes(), "the machine is gone")
+    client.start()
+    client.order("abort", job.result)
+    nothing_is_left(client)
+    assert anonymous.reported(job).exit_status == EXIT_ABORTED_VIA_GUI
+
+
+def test_a_computer_without_qemu(clock: FastClock, bundle: AppVersion, science: Science, tmp_path: Path) -> None:
+    job = science.job("early", steps=1)
+    with open_rig(clock, tmp_path, anonymous=bundle, jobs=(job,), path=str(tmp_path)) as rig:
+        start = f"Task {job.result} postponed for 3600 seconds: "
+        message = rig.urged(
+            lambda: next((line for line in rig.client.messages() if line.startswith(start)), ""), "the job is postponed"
+        )
+        assert "Install QEMU" in message
+        assert rig.server.report(job.result) is None
