@@ -22,12 +22,12 @@ install = { [ -n "$$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Acquire::Retries=5 --no-install-recommends $(1) >/dev/null
 need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
-	echo "installing $(2)"; $(call install,$(2)); fi
+	echo "installing $(2)"; $(or $(3),$(call install,$(2))); fi
 
-.PHONY: help setup guest image package demo test check style fast integration bench lifecycle wheel clean
+.PHONY: help setup guest image package demo test check style fast integration e2e bench lifecycle wheel clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## a .venv with everything: .venv/bin/vmbridge
 
@@ -66,7 +66,7 @@ demo: guest  ## run an example science program in a virtual machine
 		$(BIN)/vmbridge run --hypervisor local $(DEMO); \
 	fi
 
-test: check integration  ## all tests
+test: check integration e2e  ## all tests
 
 check: setup  ## lint, types, unit and conformance tests
 	$(call need,cc ar,gcc libc6-dev)
@@ -83,6 +83,17 @@ fast:
 integration: guest image  ## tests with real QEMU
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
 	@$(BIN)/pytest tests/integration
+
+# The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.
+POLICY := /usr/sbin/policy-rc.d
+install_client = { [ -e $(POLICY) ] || { \
+		trap 'rm -f $(POLICY)' EXIT; printf '\#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); }; } && \
+	$(call install,boinc-client) && update-rc.d boinc-client disable
+
+e2e: guest image  ## tests with the real BOINC client
+	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
+	$(call need,boinc boinccmd,boinc-client,$(install_client))
+	@$(BIN)/pytest tests/e2e
 
 bench: guest image  ## measure, side by side with a peer: a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
