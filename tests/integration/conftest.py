@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S, until
+from .slots import MakeSlot, Slot
 
 IMAGE = REPOSITORY / "build" / "image"
 VMBRIDGE = [sys.executable, "-c", "from bridge.cli import main; main()"]
@@ -112,3 +114,10 @@ def make_job(tmp_path: Path, image: Path) -> Iterator[Callable[..., JobDirectory
             if process.poll() is None:
                 process.kill()
             process.communicate()
+
+
+@pytest.fixture
+def make_slot(tmp_path: Path) -> Iterator[MakeSlot]:
+    """Make a client with a job for `vmbridge-app` in its slot; afterwards nothing of it runs."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(Slot(tmp_path / "data", *arguments, **options))

@@ -16,10 +16,11 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import psutil
 
@@ -51,6 +52,8 @@ FINISH_FILE = "boinc_finish_called"
 TEMPORARY_EXIT_FILE = "boinc_temporary_exit"
 STDERR_FILE = "stderr.txt"
 
+Self = TypeVar("Self", bound="StandIn")
+
 _OPPOSITE = {"suspend": "resume", "resume": "suspend"}
 _FROM_APPLICATION = (APP_STATUS, TRICKLE_UP, GRAPHICS_REPLY)
 
@@ -77,7 +80,8 @@ class StandIn:
     """A client with one job. Leaving the `with` block ends every process that is left.
 
     `drain_every_s` is how often messages are taken out: 1.0 is the real client's habit, and anything smaller is there
-    to find out when they come.
+    to find out when they come. `wu_cpu_time` is the CPU time at the last checkpoint of earlier starts; `init_data`
+    are values for other tags of `init_data.xml`.
     """
 
     def __init__(
@@ -87,12 +91,13 @@ class StandIn:
         version: Version = OLD,
         kind: Kind = Kind.FILE,
         drain_every_s: float = 0.01,
+        wu_cpu_time: float = 0.0,
         **init_data: object,
     ) -> None:
         self.directory = DataDirectory(path)
         self.slot = self.directory.slot
         self.version = version
-        self.task = Task()
+        self.task = Task(wu_cpu_time, wu_cpu_time)
         self.state = TaskState.EXECUTING
         self.premature_exits = 0
         self.heartbeat = "<heartbeat/>"
@@ -106,6 +111,7 @@ class StandIn:
         self._init_data = init_data
         self._queue: list[tuple[str, float]] = []
         self._asked_at = 0.0
+        self._crashed = False
         self._broken_rule: BaseException | None = None
         self._lock = threading.RLock()
         self._stopping = threading.Event()
@@ -114,7 +120,7 @@ class StandIn:
         self._thread: threading.Thread | None = None
         self._clock = mmap.mmap(-1, 8)
 
-    def __enter__(self) -> StandIn:
+    def __enter__(self: Self) -> Self:
         self.body = subprocess.Popen(["sleep", "3600"], preexec_fn=os.setpgrp)
         self._left.callback(self.kill_client)
         # What a client has open: its lock file, its port, its log. It does not close them for the application.
@@ -143,10 +149,13 @@ class StandIn:
 
     # The process
 
-    def start(self, program: str, *words: str, nice: int | None = None) -> None:
+    def start(
+        self, program: str, *words: str, nice: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start `program`, a path relative to the slot, as `DataDirectory.program` returned it.
 
         It gets a new `init_data.xml` and an empty memory, and the CPU time of its last checkpoint to begin with.
+        `environment` is the client's own, if not that of the tests.
         """
         assert self.process is None or self.process.poll() is not None, "one at a time"
         self._stop_thread()
@@ -163,7 +172,10 @@ class StandIn:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=self.inherited,
-                env={**os.environ, "LD_LIBRARY_PATH": self.directory.library_path()},
+                env={
+                    **(os.environ if environment is None else environment),
+                    "LD_LIBRARY_PATH": self.directory.library_path(),
+                },
                 preexec_fn=_before_exec(self.body.pid, nice, self._clock),
             )
         self.started_ns = int.from_bytes(self._clock[:], "little")
@@ -175,7 +187,7 @@ class StandIn:
         """Give the process a memory and tell it where it is."""
         if self._memory is None and self._kind is Kind.FILE:
             self._memory = self._left.enter_context(file_memory(self.slot))
-            self._init_data["shm_key"] = -1
+            self._init_data.setdefault("shm_key", -1)
         elif self._memory is None:
             (self.slot / INIT_DATA).touch()
             for key in itertools.count(ftok(self.slot / INIT_DATA)):
@@ -206,6 +218,7 @@ class StandIn:
         self._stop_thread()
         self._drain()  # the last messages are read before anything is judged
         self._check()
+        assert self._crashed or self.body.poll() is None, "the process has killed its client"
         concluded = conclude(
             status,
             finish_file=self.read(FINISH_FILE),
@@ -236,6 +249,7 @@ class StandIn:
 
     def kill_client(self) -> None:
         """Let the client crash: no more heartbeats, nobody reads, and its pid is gone."""
+        self._crashed = True
         self._stop_thread()
         self.body.kill()
         self.body.wait()
