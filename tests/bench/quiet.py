@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ from protocol.layout import STATUS, Share
 
 from .figures import Figure
 from .scratch import IMAGE, REPOSITORY, scratch
+from .usage import watch
 
 WINDOW_S = 10.0
 WINDOWS = 3
@@ -39,15 +39,15 @@ def measure() -> list[Figure]:
     clocks in nanoseconds, scaled to a minute; wake-ups as the context switches, voluntary and not, of all the bridge's
     threads; PSS at the end of each window. QEMU's own CPU time, which is mostly the guest's, stands beside it.
     """
-    with scratch() as folder, _bridge(folder) as bridge:
-        machine = _machine(bridge)
+    with scratch() as folder, _bridge(folder) as process:
+        machine = _machine(process)
         time.sleep(SETTLE_S)
-        windows = [_window(bridge.pid, machine.pid) for _ in range(WINDOWS)]
+        windows = [watch([process.pid, machine.pid], WINDOW_S) for _ in range(WINDOWS)]
     return [
-        Figure("bridge, CPU", "s/min", [window.bridge_cpu for window in windows]),
-        Figure("bridge, wake-ups", "1/s", [window.wake_ups for window in windows]),
-        Figure("bridge, memory (PSS)", "MB", [window.pss for window in windows]),
-        Figure("QEMU and guest, CPU", "s/min", [window.qemu_cpu for window in windows]),
+        Figure("bridge, CPU", "s/min", [60 * bridge.cpu for bridge, _ in windows]),
+        Figure("bridge, wake-ups", "1/s", [bridge.wake_ups for bridge, _ in windows]),
+        Figure("bridge, memory (PSS)", "MB", [bridge.pss for bridge, _ in windows]),
+        Figure("QEMU and guest, CPU", "s/min", [60 * machine.cpu for _, machine in windows]),
     ]
 
 
@@ -78,38 +78,3 @@ def _wait_until_running(status: Path, process: subprocess.Popen[bytes], log: Pat
 
 def _machine(bridge: psutil.Process) -> psutil.Process:
     return next(child for child in bridge.children() if child.name().startswith("qemu-system"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """What was used in one window: CPU seconds per minute, wake-ups per second, megabytes."""
-
-    bridge_cpu: float
-    wake_ups: float
-    pss: float
-    qemu_cpu: float
-
-
-def _window(bridge: int, machine: int) -> _Window:
-    begun = time.monotonic(), _cpu_seconds(bridge), _switches(bridge), _cpu_seconds(machine)
-    time.sleep(WINDOW_S)
-    ended = time.monotonic(), _cpu_seconds(bridge), _switches(bridge), _cpu_seconds(machine)
-    wall, bridge_cpu, switches, qemu_cpu = (after - before for before, after in zip(begun, ended, strict=True))
-    return _Window(60 * bridge_cpu / wall, switches / wall, _pss_megabytes(bridge), 60 * qemu_cpu / wall)
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Read the CPU clock of another process, which counts nanoseconds; /proc/PID/stat counts hundredths."""
-    return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3): the kernel's CPUCLOCK_SCHED of this process
-
-
-def _switches(pid: int) -> float:
-    lines = (
-        line for task in Path(f"/proc/{pid}/task").iterdir() for line in (task / "status").read_text().splitlines()
-    )
-    return float(sum(int(line.split()[1]) for line in lines if "voluntary_ctxt_switches:" in line))
-
-
-def _pss_megabytes(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
