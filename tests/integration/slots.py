@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from ..patience import AT_MOST_S, until
 from ..standin import StandIn
 from ..standin.client import FINISH_FILE, TEMPORARY_EXIT_FILE
 
@@ -33,7 +33,8 @@ class Slot(StandIn):
         **options: Any,
     ) -> None:
         """`elements` stand in the task of the job file. `WAIT` in a script waits for `go`, without a machine."""
-        super().__init__(path, **options)
+        # The client grants a minute, but this machine may be busier than a volunteer's.
+        super().__init__(path, killed_after_s=AT_MOST_S, **options)
         self.hypervisor = hypervisor
         self._go = self.directory.path / "go"
         self.app = self.directory.program(PROGRAM, "vmbridge_1")
@@ -50,9 +51,9 @@ class Slot(StandIn):
         """Start the application; more `words` follow those that name the hypervisor."""
         self.start(self.app, "--hypervisor", self.hypervisor, *words, environment=environment)
 
-    def until_told(self, text: str, timeout: float = 90.0) -> None:
+    def until_told(self, text: str) -> None:
         """Wait until standard error holds `text`."""
-        self.until(lambda: text in self.stderr(), repr(text), timeout)
+        self.until(lambda: text in self.stderr(), repr(text))
 
     def until_running(self) -> None:
         """Wait until the guest has spoken."""
@@ -62,12 +63,9 @@ class Slot(StandIn):
         """Let a script go on that waits for it."""
         self._go.touch()
 
-    def until_nobody(self, timeout: float = 60.0) -> None:
+    def until_nobody(self) -> None:
         """Wait until no process works for the slot any more; the kernel ends a machine a moment after its bridge."""
-        deadline = time.monotonic() + timeout
-        while left := self.others():
-            assert time.monotonic() < deadline, f"still there: {left}"
-            time.sleep(0.01)
+        until(lambda: not self.others(), lambda: str(self.others()))
 
     def machine(self) -> psutil.Process:
         """The process that the application has made: QEMU, or the agent that stands for a machine."""

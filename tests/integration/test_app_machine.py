@@ -48,7 +48,7 @@ def test_a_result_from_a_machine(make_slot: MakeSlot, image: Path) -> None:
     assert os.getsid(machine.pid) == machine.pid
     slot.until(lambda: slot.task.fraction_done == 0.5 and slot.task.fpops_cumulative == 5e9, "the report")
     (slot.slot / "shared/host/go").touch()
-    assert slot.wait(180) == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
+    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
     assert result.read_text() == "12\n"
     slot.until_nobody()
     assert slot.left() == set()

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 import psutil
 
+from ..patience import AT_MOST_S
 from .conclusion import Conclusion, End, TaskState, conclude
 from .data_directory import INIT_DATA, OLD, DataDirectory, Version
 from .memory import (
@@ -80,8 +81,9 @@ class StandIn:
     """A client with one job. Leaving the `with` block ends every process that is left.
 
     `drain_every_s` is how often messages are taken out: 1.0 is the real client's habit, and anything smaller is there
-    to find out when they come. `wu_cpu_time` is the CPU time at the last checkpoint of earlier starts; `init_data`
-    are values for other tags of `init_data.xml`.
+    to find out when they come. A program that has not obeyed a `quit` or `abort` is killed after `killed_after_s`.
+    `wu_cpu_time` is the CPU time at the last checkpoint of earlier starts; `init_data` are values for other tags of
+    `init_data.xml`.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class StandIn:
         version: Version = OLD,
         kind: Kind = Kind.FILE,
         drain_every_s: float = 0.01,
+        killed_after_s: float = KILLED_AFTER_S,
         wu_cpu_time: float = 0.0,
         **init_data: object,
     ) -> None:
@@ -108,6 +111,7 @@ class StandIn:
         self.started_ns = 0
         self._kind = kind
         self._drain_every_s = drain_every_s
+        self._killed_after_s = killed_after_s
         self._init_data = init_data
         self._queue: list[tuple[str, float]] = []
         self._asked_at = 0.0
@@ -205,7 +209,7 @@ class StandIn:
         mine = {"client_pid": self.body.pid, "wu_cpu_time": self.task.checkpoint_cpu_time}
         self.directory.write_init_data(self.version, **mine | self._init_data)
 
-    def wait(self, timeout: float = 60.0) -> Conclusion:
+    def wait(self, timeout: float = AT_MOST_S) -> Conclusion:
         """Return what the client concludes when the process has ended.
 
         :raise TimeoutError: it has not, in this many seconds.
@@ -315,9 +319,9 @@ class StandIn:
         with self._lock:
             self._send_queued()
             assert not self._queue or now - self._queue[0][1] < QUEUED_AT_MOST_S, "the control channel is not read"
-        if self.state is not TaskState.EXECUTING and now - self._asked_at > KILLED_AFTER_S:
+        if self.state is not TaskState.EXECUTING and now - self._asked_at > self._killed_after_s:
             self.process.kill()
-            raise AssertionError(f"{KILLED_AFTER_S:g} s after the order ({self.state.value}) it was still there")
+            raise AssertionError(f"{self._killed_after_s:g} s after the order ({self.state.value}) it was still there")
 
     def _drain(self) -> None:
         assert self._memory is not None
@@ -340,7 +344,7 @@ class StandIn:
         assert self._memory is not None
         self._memory.send(TRICKLE_DOWN, "<have_trickle_down/>\n")
 
-    def until(self, condition: Callable[[], object], what: str = "it", timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], what: str = "it", timeout: float = AT_MOST_S) -> None:
         """Wait until `condition` holds, while the process runs.
 
         :raise AssertionError: the process ended, or it takes longer than `timeout` seconds.
