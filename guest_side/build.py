@@ -25,8 +25,11 @@ __all__ = ["BuildError", "build_agent", "build_library", "build_mount_hook", "ma
 WIRE = SOURCES / "wire"
 LIBRARY_SOURCES = (
     SOURCES / "libboinc" / "boinc_api.c",
+    SOURCES / "libboinc" / "numbered.c",
     WIRE / "encode.c",
     WIRE / "publish.c",
+    WIRE / "read.c",
+    WIRE / "utf8.c",
 )
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow")
 COMMON_FLAGS = ("-std=c11", f"-ffile-prefix-map={SOURCES}=guest_side", *WARNINGS)

@@ -18,6 +18,7 @@
  *   program.c  the science program: start, CPU time, end
  *   spool.c    notices of changes in the spool
  *   mirror.c   reports of the program -> share (B6, B18, B20)
+ *   numbered.c trickles and uploads, both ways (B15)
  *   status.c   state and heartbeat (B12)
  *   watch.c    a file that somebody else writes (B3, B5)
  *   say.c      the clock and the console
@@ -83,6 +84,9 @@ void watch_forget(struct watch *watch);
  */
 bool watch_look(struct watch *watch, const char *folder, const char *name, int64_t now,
                 bool over);
+
+/* Read in a folder given by its path, as wire_read does. */
+ssize_t read_in(const char *folder, const char *name, char *buffer, size_t size);
 
 /* Publish in a folder given by its path. Returns 0 or a negative errno. */
 int publish_in(const char *folder, const char *name, const struct wire_writer *file, bool sync);
@@ -164,6 +168,7 @@ struct agent {
     int64_t back_at;
     bool quitting; /* SIGTERM */
     pid_t copier;
+    pid_t uploader; /* copies one output; never at the same time as the copier */
     struct program program;
     struct status status;
 };
@@ -213,6 +218,9 @@ int exports_release(const struct options *options);
 pid_t copy_fetch(const struct agent *agent);
 pid_t copy_collect(const struct agent *agent);
 
+/* Start the child that copies one output, whole and synced, into out/. */
+pid_t copy_upload(const struct agent *agent, const char *name);
+
 /* Why the last child failed, from its wait status; NULL if it did not. */
 const char *copy_failure(int status);
 
@@ -261,6 +269,27 @@ void mirror_credit(void);
 
 /* B18: take code and message from the spool's `finished` if they go with the program's end. */
 void mirror_finished(const struct options *options, struct program *program);
+
+/* ---------------------------------------------------------- numbered.c -- */
+
+/* A program starts: forget what an earlier one left in the spool. */
+void numbered_begin(const struct options *options);
+
+/* Take new messages from the spool; with `over` nobody writes any more. */
+void numbered_look(const struct agent *agent, int64_t now, bool over);
+
+/*
+ * Publish messages in order, drop what the host has taken, bring what it says
+ * to the program. Returns true when all that was taken from the spool lies in
+ * the share.
+ */
+bool numbered_publish(struct agent *agent, int64_t now);
+
+/* The uploader has ended. */
+void numbered_copied(void);
+
+/* Publish everything again that the host has not taken (B14). */
+void numbered_again(void);
 
 /* ------------------------------------------------------------ status.c -- */
 

@@ -145,18 +145,27 @@ static void collect_one(int work, int out, const char *name)
     close(from);
 }
 
-static void collect_outputs(const struct task *task, int work, int guest)
+static int open_out(int guest)
 {
-    int out;
-    size_t i;
-
     if (mkdirat(guest, "out", 0755) != 0 && errno != EEXIST)
         fail("cannot make out: %s", strerror(errno));
-    out = open_dir(guest, "out");
-    for (i = 0; i < task->outputs.count; i++)
-        collect_one(work, out, task->outputs.items[i]);
+    return open_dir(guest, "out");
+}
+
+static void sync_out(int out)
+{
     if (fsync(out) != 0)
         fail("cannot sync out: %s", strerror(errno));
+}
+
+static void collect_outputs(const struct task *task, int work, int guest)
+{
+    int out = open_out(guest);
+    size_t i;
+
+    for (i = 0; i < task->outputs.count; i++)
+        collect_one(work, out, task->outputs.items[i]);
+    sync_out(out);
 }
 
 static void collect_stderr(const struct task *task, int work, int guest)
@@ -178,6 +187,17 @@ static void collect(const struct agent *agent)
 
     collect_outputs(&agent->task, work, guest);
     collect_stderr(&agent->task, work, guest);
+}
+
+static const char *uploaded; /* the child's copy of our memory has it too */
+
+static void upload(const struct agent *agent)
+{
+    int guest = open_dir(AT_FDCWD, agent->options.guest);
+    int work = open_dir(AT_FDCWD, agent->options.work), out = open_out(guest);
+
+    collect_one(work, out, uploaded);
+    sync_out(out);
 }
 
 static void be_child(pid_t parent)
@@ -217,6 +237,12 @@ pid_t copy_fetch(const struct agent *agent)
 pid_t copy_collect(const struct agent *agent)
 {
     return start(collect, agent);
+}
+
+pid_t copy_upload(const struct agent *agent, const char *name)
+{
+    uploaded = name;
+    return start(upload, agent);
 }
 
 const char *copy_failure(int status)

@@ -67,6 +67,7 @@ static void task_look(struct agent *agent, int64_t now)
 static void start_program(struct agent *agent)
 {
     mirror_begin(&agent->options);
+    numbered_begin(&agent->options);
     if (program_start(&agent->program, &agent->options, &agent->task))
         enter(agent, RUNNING);
     else
@@ -84,6 +85,7 @@ static void judge_program(struct agent *agent, bool stopped)
     }
     mirror_finished(&agent->options, &agent->program);
     mirror_look(&agent->options, milliseconds(), true);
+    numbered_look(agent, milliseconds(), true);
     enter(agent, ENDED);
 }
 
@@ -102,6 +104,17 @@ static void judge_copier(struct agent *agent, int status)
     }
 }
 
+/* That a file cannot be uploaded early is no reason to end: it is tried again at the end. */
+static void judge_uploader(struct agent *agent, int status)
+{
+    const char *failure = copy_failure(status);
+
+    agent->uploader = 0;
+    if (failure != NULL)
+        say("%s", failure);
+    numbered_copied();
+}
+
 void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
 {
     bool stopped = agent->program.kill_at != 0;
@@ -111,6 +124,8 @@ void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
         judge_program(agent, stopped);
     } else if (pid == agent->copier) {
         judge_copier(agent, status);
+    } else if (pid == agent->uploader) {
+        judge_uploader(agent, status);
     }
 }
 
@@ -227,6 +242,7 @@ static void come_back(struct agent *agent, int64_t now)
     agent->away = false;
     agent->status.changed |= agent->status.heartbeat > 0;
     mirror_again();
+    numbered_again();
     if (agent->phase == DONE)
         enter(agent, ENDED);
 }
@@ -243,9 +259,10 @@ static void step_with_share(struct agent *agent, int64_t now)
         task_look(agent, now);
     status_publish(agent, now); /* `ready`, before a start that may take a while */
     pursue_command(agent, now);
-    if (agent->phase == ENDED)
+    if (agent->phase == ENDED && agent->uploader <= 0)
         start_copier(agent, copy_collect(agent), COLLECTING);
     told = mirror_publish(options, now, program_cpu(&agent->program));
+    told = numbered_publish(agent, now) && told;
     if (agent->phase == REPORTING && told)
         publish_finished(agent);
     status_publish(agent, now);
@@ -280,13 +297,19 @@ int life_patience(const struct agent *agent)
     return left < RETURN_EVERY ? RETURN_EVERY : (int)left;
 }
 
+static void look_in_spool(struct agent *agent, int64_t now)
+{
+    mirror_look(&agent->options, now, false);
+    numbered_look(agent, now, false);
+}
+
 int life_step(struct agent *agent)
 {
     int64_t now = milliseconds();
 
     come_back(agent, now);
     if (agent->phase == RUNNING)
-        mirror_look(&agent->options, now, false);
+        look_in_spool(agent, now);
     if (agent->quitting)
         program_end(&agent->program, now);
     program_press(&agent->program, now);

@@ -15,7 +15,7 @@ static int open_folder(const char *path)
     return fd < 0 ? -errno : fd;
 }
 
-static ssize_t read_in(const char *folder, const char *name, char *buffer, size_t size)
+ssize_t read_in(const char *folder, const char *name, char *buffer, size_t size)
 {
     int dirfd = open_folder(folder);
     ssize_t len;

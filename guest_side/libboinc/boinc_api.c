@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "boinc_api.h"
 #include "../wire/wire.h"
+#include "numbered.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -28,8 +29,14 @@
 #define PUBLIC
 #endif
 
+#define ERR_WRITE (-103)
+#define ERR_FOPEN (-108)
 #define ERR_NULL (-116)
 #define ERR_BUFFER_OVERFLOW (-118)
+#define ERR_NOT_FOUND (-161)
+#define ERR_INVALID_PARAM (-178)
+#define VARIETY_LONGEST 255
+#define NAME_LONGEST 200 /* so that names made from it are no longer than names may be */
 #define NEVER INT64_MAX
 #define HALF_A_SECOND 500000000 /* nanoseconds, as all times here */
 #define DEFAULT_PERIOD 300
@@ -468,6 +475,127 @@ PUBLIC int boinc_resolve_filename(const char *logical, char *physical, int size)
     if (len > 0)
         return copy_name(physical, size, target, len);
     return copy_name(physical, size, logical, strlen(logical));
+}
+
+/* ----------------------------------------------- trickles and uploads -- */
+
+/* What was asked to be uploaded, newest first; guarded by `lock`. */
+struct upload {
+    struct upload *next;
+    uint32_t number;
+    char name[];
+};
+
+static struct upload *uploads;
+static uint32_t last_trickle, last_upload;
+
+static bool is_line(const char *text, size_t longest)
+{
+    size_t len = strcspn(text, "\r\n<");
+
+    return len > 0 && len <= longest && text[len] == '\0' && wire_is_utf8(text, len);
+}
+
+static int send_trickle(const char *variety, const char *text)
+{
+    static char buffer[WIRE_FILE_MAX];
+    struct wire_writer message;
+
+    wire_begin(&message, buffer, sizeof buffer);
+    wire_put_text(&message, "variety", variety);
+    if (!numbered_put_lines(&message, text))
+        return ERR_INVALID_PARAM;
+    if (reporting && numbered_send(spool, "trickle_up", &message, &last_trickle) != 0)
+        return ERR_WRITE;
+    return 0;
+}
+
+PUBLIC int boinc_send_trickle_up(const char *variety, const char *text)
+{
+    int result;
+
+    if (variety == NULL || text == NULL)
+        return ERR_NULL;
+    if (!is_line(variety, VARIETY_LONGEST))
+        return ERR_INVALID_PARAM;
+    pthread_mutex_lock(&lock);
+    result = send_trickle(variety, text);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+PUBLIC int boinc_receive_trickle_down(char *name, int size)
+{
+    bool found;
+
+    if (name == NULL || size <= 0)
+        return 0;
+    pthread_mutex_lock(&lock);
+    found = reporting && numbered_receive(spool, name, (size_t)size);
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+static struct upload *find_upload(const char *name)
+{
+    struct upload *upload = uploads;
+
+    while (upload != NULL && strcmp(upload->name, name) != 0)
+        upload = upload->next;
+    return upload;
+}
+
+static int send_upload(const char *name)
+{
+    char buffer[512];
+    struct wire_writer message;
+    struct upload *upload = malloc(sizeof *upload + strlen(name) + 1);
+
+    if (upload == NULL)
+        return ERR_FOPEN;
+    wire_begin(&message, buffer, sizeof buffer);
+    wire_put_text(&message, "name", name);
+    if (numbered_send(spool, "upload", &message, &last_upload) != 0) {
+        free(upload);
+        return ERR_FOPEN;
+    }
+    strcpy(upload->name, name);
+    upload->number = last_upload;
+    upload->next = uploads;
+    uploads = upload;
+    return 0;
+}
+
+PUBLIC int boinc_upload_file(const char *name)
+{
+    int result = 0;
+
+    if (name == NULL)
+        return ERR_NULL;
+    if (!is_line(name, NAME_LONGEST) || *name == '.' || strpbrk(name, "/\\:") != NULL)
+        return ERR_INVALID_PARAM;
+    if (access(name, R_OK) != 0)
+        return ERR_FOPEN;
+    pthread_mutex_lock(&lock);
+    if (reporting && find_upload(name) == NULL)
+        result = send_upload(name);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+PUBLIC int boinc_upload_status(const char *name)
+{
+    const struct upload *upload;
+    int code = ERR_NOT_FOUND;
+
+    if (name == NULL)
+        return ERR_NULL;
+    pthread_mutex_lock(&lock);
+    upload = find_upload(name);
+    if (upload != NULL && !numbered_answer(spool, upload->number, &code))
+        code = ERR_NOT_FOUND;
+    pthread_mutex_unlock(&lock);
+    return code;
 }
 
 PUBLIC int boinc_is_standalone(void)

@@ -29,6 +29,10 @@
 #define VMBRIDGE_BOINC_API_H
 
 #ifdef __cplusplus
+#include <string>
+#endif
+
+#ifdef __cplusplus
 extern "C" {
 #endif
 
@@ -90,10 +94,63 @@ int boinc_checkpoint_completed(void);
  */
 int boinc_resolve_filename(const char *logical, char *physical, int size);
 
+/*
+ * Send a message to the project: `text` goes to the program of the server
+ * that is registered for `variety`. It is on its way when this returns, also
+ * if the program ends at once; two in quick succession both arrive, in their
+ * order, about one a second.
+ *
+ * Returns 0; -116 if a pointer is NULL; -178 if it cannot be sent as it is:
+ * the variety has more than 255 bytes, a line break or a `<`, the text is not
+ * UTF-8, has control characters other than tab and line break, lines of more
+ * than 1,024 bytes, more than 1,000 of them, or more than 60,000 bytes in
+ * all; -103 if it cannot be written, or if 256 wait there already: then try
+ * later.
+ */
+int boinc_send_trickle_up(const char *variety, const char *text);
+
+/*
+ * Ask whether the project has sent a message. The text lies in a file in the
+ * working directory, whose name is written to `name`, which has room for
+ * `size` bytes (32 do). Read it and delete it; until then the same one is
+ * found again.
+ *
+ * Returns 1 if there is one, 0 if there is none.
+ */
+int boinc_receive_trickle_down(char *name, int size);
+
+/*
+ * Upload one of the job's output files now, before the end of the work.
+ * `name` is its name in the working directory. It must be complete and must
+ * not change any more. Asking again for the same file does nothing.
+ *
+ * Returns 0; -116 if it is NULL; -178 if it cannot be the name of an output;
+ * -108 if there is no such file or it cannot be asked for.
+ */
+int boinc_upload_file(const char *name);
+
+/*
+ * Ask what became of an upload. Returns 0 if the file is at the server; -161
+ * as long as nothing is known, or if this process has not asked for it; -108
+ * if there was no such file, any other number as the client says it.
+ */
+int boinc_upload_status(const char *name);
+
 /* Returns 1 if nothing is reported because VMBRIDGE_SPOOL is not set, else 0. */
 int boinc_is_standalone(void);
 
 #ifdef __cplusplus
+}
+
+/* The forms that C++ programs know from BOINC; compiled by them, so that any std::string will do. */
+inline int boinc_upload_file(std::string &name)
+{
+    return boinc_upload_file(name.c_str());
+}
+
+inline int boinc_upload_status(std::string &name)
+{
+    return boinc_upload_status(name.c_str());
 }
 #endif
 

@@ -131,50 +131,6 @@ static struct span trim(struct span s)
     return s;
 }
 
-/* The bytes that follow this first byte in UTF-8, or -1 if none may begin so. */
-static int utf8_followers(unsigned char first)
-{
-    if (first < 0x80)
-        return 0;
-    if (first >= 0xc2 && first <= 0xdf)
-        return 1;
-    if (first >= 0xe0 && first <= 0xef)
-        return 2;
-    if (first >= 0xf0 && first <= 0xf4)
-        return 3;
-    return -1;
-}
-
-/* Overlong forms, surrogates and what is too high all show in the second byte. */
-static bool utf8_second_is_good(unsigned char first, unsigned char second)
-{
-    switch (first) {
-    case 0xe0: return second >= 0xa0;
-    case 0xed: return second <= 0x9f;
-    case 0xf0: return second >= 0x90;
-    case 0xf4: return second <= 0x8f;
-    default: return true;
-    }
-}
-
-static bool is_utf8(const char *bytes, size_t len)
-{
-    const unsigned char *p = (const unsigned char *)bytes, *end = p + len;
-
-    while (p < end) {
-        unsigned char first = *p++;
-        int followers = utf8_followers(first);
-        if (followers < 0 || end - p < followers)
-            return false;
-        if (followers > 0 && !utf8_second_is_good(first, *p))
-            return false;
-        for (; followers > 0; followers--)
-            if ((*p++ & 0xc0) != 0x80)
-                return false;
-    }
-    return true;
-}
-
 /* ------------------------------------------------------------ values ---- */
 
 /* Each of these returns 0 or the number of the rule that the value breaks. */
@@ -496,7 +452,7 @@ enum wire_status wire_decode(enum wire_kind kind, const char *bytes, size_t len,
         return invalid(1, rule);
     if (len == 0 || bytes[len - 1] != '\n')
         return WIRE_INCOMPLETE;
-    if (!is_utf8(bytes, len))
+    if (!wire_is_utf8(bytes, len))
         return invalid(2, rule);
     if (has_too_many_lines(file))
         return invalid(4, rule);

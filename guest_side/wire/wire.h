@@ -5,10 +5,11 @@
  * somebody hostile may write to.
  *
  * Nothing here allocates, keeps state, or depends on the locale for what it
- * writes. Four files, so that a program links only what it uses:
+ * writes. Five files, so that a program links only what it uses:
  *
  *   decode.c   bytes -> message     (agent, conformance adapter)
- *   read.c     the door for reads   (agent)
+ *   utf8.c     what is UTF-8        (agent, library, conformance adapter)
+ *   read.c     the door for reads   (agent, library)
  *   encode.c   message -> bytes     (agent, library)
  *   publish.c  bytes -> file        (agent, library)
  *
@@ -116,6 +117,21 @@ enum wire_filename { WIRE_FILE_IGNORED, WIRE_FILE_KNOWN, WIRE_FILE_NUMBERED, WIR
 enum wire_filename wire_judge_filename(const char *name, size_t len,
                                        enum wire_kind *kind, uint32_t *number);
 
+/* The library is linked into other people's programs: the names of what it uses must not meet theirs. */
+#define wire_is_utf8 vmbridge_wire_is_utf8
+#define wire_read vmbridge_wire_read
+#define wire_begin vmbridge_wire_begin
+#define wire_put_text vmbridge_wire_put_text
+#define wire_put_integer vmbridge_wire_put_integer
+#define wire_put_number vmbridge_wire_put_number
+#define wire_put_fraction vmbridge_wire_put_fraction
+#define wire_publish vmbridge_wire_publish
+
+/* -------------------------------------------------------------- utf8.c -- */
+
+/* R2: no overlong forms, no surrogates, nothing above U+10FFFF, nothing cut off. */
+bool wire_is_utf8(const char *bytes, size_t len);
+
 /* -------------------------------------------------------------- read.c -- */
 
 /*
@@ -129,14 +145,6 @@ enum wire_filename wire_judge_filename(const char *name, size_t len,
 ssize_t wire_read(int dirfd, const char *name, char *buffer, size_t size);
 
 /* ------------------------------------------------------------ encode.c -- */
-
-/* The library is linked into other people's programs: these names must not meet theirs. */
-#define wire_begin vmbridge_wire_begin
-#define wire_put_text vmbridge_wire_put_text
-#define wire_put_integer vmbridge_wire_put_integer
-#define wire_put_number vmbridge_wire_put_number
-#define wire_put_fraction vmbridge_wire_put_fraction
-#define wire_publish vmbridge_wire_publish
 
 /*
  * A message in the making, in a buffer of the caller's. `len` counts what

@@ -171,6 +171,18 @@ RUNS = {
     "more cpu than we saw": Run("echo 'cpu_seconds 4000' > $VMBRIDGE_SPOOL/creditreport"),
     "leftovers": Run("", prepare=lay_an_old_report),
     "background": Run("sleep 60 & echo $! > pid", ("output pid",)),
+    "trickles at the end": Run(
+        "cd $VMBRIDGE_SPOOL; i=0\n"
+        "while [ $i -lt 40 ]; do i=$((i+1)); case $i in\n"
+        "3) : > trickle_up.9;;\n"
+        "11) echo nonsense > trickle_up.32; mkfifo trickle_up.33;;\n"
+        '*) echo "variety v$i" > .t; mv .t trickle_up.$((i * 3));;\n'
+        "esac; done; printf 'variety unfinished' > trickle_up.200"
+    ),
+    "upload at the end": Run(
+        "echo early > a.txt; cd $VMBRIDGE_SPOOL; echo name b.txt > upload.1; echo name a.txt > upload.2",
+        ("output a.txt",),
+    ),
     "comes late": Run("", host={"command": "protocol 1\nseq 5\nstate run"}),
 }
 
@@ -311,7 +323,111 @@ def test_a_command_without_its_newline_is_taken_after_a_second(ended: dict[str, 
     assert ended["comes late"].keys("status")["ack"] == "5"
 
 
+@pytest.mark.behaviour("B11", "B15")
+def test_trickles_that_the_program_left_are_published_in_order_without_gaps(ended: dict[str, Guest]) -> None:
+    guest = ended["trickles at the end"]
+    numbers = sorted(int(path.suffix[1:]) for path in (guest.root / "guest").glob("trickle_up.*"))
+    texts = [guest.read(f"trickle_up.{number}") for number in numbers]
+    assert numbers == list(range(1, 40))
+    varieties = [f"variety v{n}\n" for n in range(1, 41) if n not in (3, 11)]
+    assert texts == [*varieties, "variety unfinished\n"]
+    assert "trickle_up.32 breaks R" in guest.log
+    assert "trickle_up.33 is not taken" in guest.log
+
+
+def test_an_upload_at_the_end(ended: dict[str, Guest]) -> None:
+    guest = ended["upload at the end"]
+    assert guest.read("upload.1") == "name a.txt\n" and guest.read("upload.2") is None
+    assert guest.read("out/a.txt") == "early\n"
+    assert "upload.1 is not uploaded: b.txt is no output" in guest.log
+    assert (guest.root / "spool/uploaded.1").read_text() == "status -108\n"
+
+
 # ------------------------------------------------------------- runs with a dialogue
+
+
+def spin(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.behaviour("B15")
+def test_what_is_not_taken_stays_and_the_rest_waits(guest: Guest) -> None:
+    """40 trickles at once: 16 lie in the share, and as many more as the host takes."""
+    guest.program(
+        "cd $VMBRIDGE_SPOOL; i=0\n"
+        'while [ $i -lt 40 ]; do i=$((i+1)); echo "variety v$i" > .t; mv .t trickle_up.$i; done; exec sleep 60'
+    )
+    guest.put("command", RUN)
+    guest.start()
+
+    def lie_there(low: int, high: int) -> bool:
+        names = {path.name for path in (guest.root / "guest").glob("trickle_up.*")}
+        return names == {f"trickle_up.{number}" for number in range(low, high + 1)}
+
+    spin(lambda: lie_there(1, 16))
+    guest.put("taken", "trickle_up 3\n")
+    spin(lambda: lie_there(4, 19))
+    guest.put("taken", "trickle_up nonsense\n")
+    guest.put("taken", "trickle_up 39\nupload 0\n")
+    spin(lambda: lie_there(40, 40))
+    assert guest.read("trickle_up.40") == "variety v40\n"
+    assert [path.name for path in (guest.root / "spool").glob("trickle_up.*")] == ["trickle_up.40"]
+    guest.put("taken", "trickle_up 40\n")
+    spin(lambda: not list((guest.root / "guest").glob("trickle_up.*")))
+
+
+@pytest.mark.behaviour("B15", "B18")
+def test_an_upload_and_its_answer(guest: Guest) -> None:
+    guest.program(
+        "echo early > a.txt; cd $VMBRIDGE_SPOOL; echo name a.txt > upload.7\n"
+        "while [ ! -e uploaded.7 ]; do sleep 0.05; done; read line < uploaded.7; echo variety $line > trickle_up.1\n"
+        "exec sleep 60",
+        "output a.txt",
+    )
+    guest.put("command", RUN)
+    guest.start()
+    spin(lambda: guest.read("upload.1") == "name a.txt\n")
+    assert guest.read("out/a.txt") == "early\n", "it was complete before it was asked for"
+    guest.put("taken", "upload 1\n")
+    spin(lambda: guest.read("upload.1") is None)
+    guest.put("uploaded.1", "status 0\n")
+    spin(lambda: guest.read("trickle_up.1") == "variety status 0\n")
+
+
+@pytest.mark.behaviour("B15")
+def test_messages_of_the_project_reach_the_spool_once(guest: Guest) -> None:
+    guest.program(
+        "cd $VMBRIDGE_SPOOL; for i in 1 2; do\n"
+        "while [ ! -e trickle_down.$i ]; do sleep 0.05; done; mv trickle_down.$i ../got.$i\n"
+        "done; exec sleep 60"
+    )
+    guest.put("command", RUN)
+    guest.put("trickle_down.1", "text one\n")
+    guest.start()
+    spin(lambda: (guest.root / "got.1").exists())
+    guest.put("trickle_down.2", "text two\ntext\n")
+    spin(lambda: (guest.root / "got.2").exists())
+    assert (guest.root / "got.2").read_text() == "text two\ntext\n"
+
+
+def test_a_program_that_begins_again_goes_on_with_the_numbers(guest: Guest) -> None:
+    """What the host may have read keeps its number, and what it has not read is not lost."""
+    guest.program(
+        "cd $VMBRIDGE_SPOOL; ls > ../left; [ -e ../second ] && v=second || v=first; : > ../second\n"
+        'echo "variety $v" > .t; mv .t trickle_up.1; exec sleep 60'
+    )
+    guest.put("command", RUN)
+    guest.start()
+    spin(lambda: guest.read("trickle_up.1") == "variety first\n")
+    guest.put("command", "protocol 1\nseq 2\nstate stop\n")
+    guest.await_status(state="ready", ack="2")
+    guest.put("command", "protocol 1\nseq 3\nstate run\n")
+    spin(lambda: guest.read("trickle_up.2") == "variety second\n")
+    assert guest.read("trickle_up.1") == "variety first\n"
+    assert "trickle_up" not in (guest.root / "left").read_text()
 
 
 @pytest.mark.behaviour("B13")

@@ -68,7 +68,7 @@ int main(void) {
         else if (!strcmp(word, "fork")) {
             pid_t child = fork(); int status;
             if (child == 0) {
-                boinc_fraction_done(0.9); boinc_checkpoint_completed();
+                boinc_fraction_done(0.9); boinc_checkpoint_completed(); boinc_send_trickle_up("v", "child");
                 usleep(600000); fclose(stdin); boinc_finish(3);
             }
             waitpid(child, &status, 0);
@@ -84,6 +84,36 @@ int main(void) {
             int cut = boinc_resolve_filename("long_name", small, sizeof small);
             printf("%d %d [%s]\n", null, cut, small);
         }
+        else if (!strcmp(word, "trickle")) {
+            scanf("%63s %63s", word, name); printf("%d\n", boinc_send_trickle_up(word, name));
+        }
+        else if (!strcmp(word, "lines")) printf("%d\n", boinc_send_trickle_up("v", "<a>\r\n\n\tb c \n"));
+        else if (!strcmp(word, "flood")) {
+            scanf("%lf", &a); int sent = 0;
+            for (long i = 0; i < (long)a; i++) sent += boinc_send_trickle_up("v", "again") == 0;
+            printf("%d\n", sent);
+        }
+        else if (!strcmp(word, "bad_trickles")) {
+            char *big = malloc(70000);
+            printf("%d %d", boinc_send_trickle_up(NULL, "x"), boinc_send_trickle_up("v", NULL));
+            printf(" %d %d", boinc_send_trickle_up("", "x"), boinc_send_trickle_up("a\nb", "x"));
+            printf(" %d %d", boinc_send_trickle_up("v", "a\033b"), boinc_send_trickle_up("v", "\xe9t\xe9"));
+            memset(big, 'x', 69999); big[69999] = 0; big[1025] = 0;
+            printf(" %d", boinc_send_trickle_up("v", big));
+            big[1025] = 'x';
+            for (int i = 1000; i < 69999; i += 1001) big[i] = '\n';
+            printf(" %d", boinc_send_trickle_up("v", big));
+            memset(big, '\n', 1500); big[1500] = 0;
+            printf(" %d\n", boinc_send_trickle_up("v", big));
+            free(big);
+        }
+        else if (!strcmp(word, "down")) {
+            strcpy(name, "-"); int rc = boinc_receive_trickle_down(name, sizeof name);
+            printf("%d %s\n", rc, name);
+        }
+        else if (!strcmp(word, "down_short")) printf("%d\n", boinc_receive_trickle_down(small, sizeof small));
+        else if (!strcmp(word, "upload")) { scanf("%63s", word); printf("%d\n", boinc_upload_file(word)); }
+        else if (!strcmp(word, "uploaded")) { scanf("%63s", word); printf("%d\n", boinc_upload_status(word)); }
         else if (!strcmp(word, "locale")) printf("%d\n", setlocale(LC_ALL, "") != NULL);
         else if (!strcmp(word, "signal")) { signal(SIGUSR1, on_signal); puts("0"); fflush(stdout); for (;;) pause(); }
         else if (!strcmp(word, "finish")) { scanf("%lf", &a); boinc_finish((int)a); }
@@ -384,7 +414,7 @@ def test_signals_are_left_to_the_program(program: Program) -> None:
 
 def test_what_it_writes_cannot_depend_on_the_locale() -> None:
     """By construction, for a German locale is not everywhere: nothing formats or parses doubles."""
-    for name in ("libboinc/boinc_api.c", "wire/encode.c", "wire/publish.c"):
+    for name in ("libboinc/boinc_api.c", "libboinc/numbered.c", "wire/encode.c", "wire/publish.c"):
         code = (SOURCES / name).read_text()
         code = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith("*"))
         for word in ("%g", "%f", "%e", "strtod(", "atof(", "sscanf"):
@@ -455,3 +485,101 @@ def test_the_example_conserves_energy_and_resumes_to_the_same_bits(library: Path
     whole, resumed = run("whole", False), run("resumed", True)
     assert whole == resumed
     assert float(whole.splitlines()[-1].split()[1]) < 1e-3
+
+
+# ------------------------------------------------------------- trickles and uploads
+
+
+def test_a_trickle_lies_in_the_spool_when_the_call_returns(program: Program) -> None:
+    program.do("init")
+    assert program.do("trickle progress <steps>5</steps>") == "0"
+    assert program.read("trickle_up.1") == "variety progress\ntext <steps>5</steps>\n"
+    assert program.do("lines") == "0"
+    assert program.read("trickle_up.2") == "variety v\ntext <a>\ntext \ntext \tb c \ntext \n", "each byte of it"
+    assert program.finish(0) == 0
+    assert not [name for name in os.listdir(program.spool) if name.startswith(".")]
+
+
+def test_numbers_go_on_after_those_of_an_earlier_process(binary: Path, program: Program, tmp_path: Path) -> None:
+    program.do("init")
+    assert program.do("flood 3") == "3"
+    (program.spool / "trickle_up.1").unlink()
+    (program.spool / "trickle_up.2").unlink()
+    program.finish(0)
+    for name in ("trickle_up.04", "trickle_up.x", "trickle_up.9999999999", "trickle_up", "trickle_upper.77"):
+        (program.spool / name).write_text("not a trickle")
+    second = Program(binary, tmp_path, VMBRIDGE_SPOOL=str(program.spool))
+    second.do("init")
+    assert second.do("flood 1") == "1"
+    (program.spool / "trickle_up.5").write_text("of another process")
+    assert second.do("flood 1") == "1"
+    assert second.read("trickle_up.4") == second.read("trickle_up.6") == "variety v\ntext again\n"
+    assert second.read("trickle_up.5") == "of another process"
+
+
+def test_too_many_waiting_trickles_are_refused(program: Program) -> None:
+    program.do("init")
+    assert program.do("flood 1000") == "256"
+    assert program.do("trickle v later") == "-103"
+    for number in range(1, 101):
+        (program.spool / f"trickle_up.{number}").unlink()
+    assert program.do("flood 1000") == "100"
+    assert program.read("trickle_up.356") is not None and program.read("trickle_up.357") is None
+
+
+def test_a_trickle_that_cannot_be_told_as_it_is_is_refused(program: Program) -> None:
+    program.do("init")
+    assert program.do("bad_trickles") == "-116 -116" + 7 * " -178"
+    assert os.listdir(program.spool) == []
+
+
+def test_a_message_of_the_project_becomes_a_file(program: Program, tmp_path: Path) -> None:
+    program.do("init")
+    assert program.do("down") == "0 -"
+    (program.spool / "trickle_down.12").write_text("text second\n")
+    (program.spool / "trickle_down.9").write_text("text <a>\ntext\ntext  b\ntext \n")
+    assert program.do("down_short") == "0"
+    assert program.do("down") == program.do("down") == "1 trickle_down_9"
+    assert (tmp_path / "trickle_down_9").read_text() == "<a>\n\n b\n"
+    assert not (program.spool / "trickle_down.9").exists()
+    (tmp_path / "trickle_down_9").unlink()
+    assert program.do("down") == "1 trickle_down_12"
+    assert (tmp_path / "trickle_down_12").read_text() == "second"
+    program.finish(0)
+
+
+def test_a_message_that_an_earlier_program_left_is_found(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "trickle_down_3").write_text("left")
+    program.do("init")
+    assert program.do("down") == "1 trickle_down_3"
+
+
+def test_uploads(program: Program, tmp_path: Path) -> None:
+    program.do("init")
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    assert program.do("upload missing.txt") == "-108"
+    assert program.do("upload ../a.txt") == program.do("upload .a") == "-178"
+    assert program.do("uploaded a.txt") == "-161"
+    assert program.do("upload a.txt") == program.do("upload b.txt") == program.do("upload a.txt") == "0"
+    assert (program.read("upload.1"), program.read("upload.2")) == ("name a.txt\n", "name b.txt\n")
+    assert program.read("upload.3") is None
+    assert program.do("uploaded b.txt") == "-161"
+    for text in ("", "status", "status x\n", "status 1x\n", "nothing 3\n"):
+        (program.spool / "uploaded.2").write_text(text)
+        assert program.do("uploaded b.txt") == "-161"
+    (program.spool / "uploaded.2").write_text("status -131\n")
+    (program.spool / "uploaded.1").write_text("status 0\n")
+    assert program.do("uploaded b.txt") == "-131"
+    assert program.do("uploaded a.txt") == "0"
+    program.finish(0)
+
+
+def test_standalone_trickles_and_uploads_go_nowhere(binary: Path, tmp_path: Path) -> None:
+    program = Program(binary, tmp_path)
+    program.do("init")
+    (tmp_path / "a.txt").write_text("a")
+    assert program.do("trickle v text") == program.do("upload a.txt") == "0"
+    assert program.do("down") == "0 -"
+    assert program.do("uploaded a.txt") == "-161"
+    assert program.finish(0) == 0
