@@ -27,11 +27,13 @@ from .client.app_ipc import AppIpc, AppStatus
 from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import Locked, Slot, exit_status
+from .client.trickles import Trickles
 from .errors import BridgeError, host_trouble
 from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress
 from .life.checkpoints import no_room
 from .life.decide import End
+from .life.earnings import Earnings
 from .life.loop import TaskLife
 from .life.saving import GoingOn
 from .life.tables import State
@@ -60,6 +62,12 @@ _WRITE_TRIES = 5
 _WRITE_AGAIN_S = 5.0
 _TAKEN_WITHIN_S = 3.0
 """The client looks once a second; one that does not is busy or gone."""
+
+_TRICKLES_STALLED_S = 10.0
+_TRICKLES_WITHIN_S = 300.0
+"""The client takes a trickle in two seconds; a program may have left hundreds."""
+
+_LOOK_EVERY_S = 0.1
 
 MAX_CPUS = 256
 
@@ -124,7 +132,7 @@ def _lock(slot: Slot, within_s: float) -> bool:
 def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
     if (message := _home_already(slot.directory)) is not None:
         logger.info("the results are at their places already, from an earlier start")
-        return Finish(0, message)
+        return asyncio.run(_finish_leaving_nothing(slot, init_data, ipc, Finish(0, message)))
     try:
         job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
         return asyncio.run(_live(job, init_data, ipc, options))
@@ -149,8 +157,9 @@ def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
 
 
 async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
-    link = None if init_data is None or ipc is None else ClientLink(ipc, init_data, alive=psutil.pid_exists)
-    side = _ClientSide(link, init_data or InitData(), job)
+    trickles = None if ipc is None else Trickles(job.directory)
+    link = _link(init_data, ipc, trickles)
+    side = _ClientSide(link, init_data or InitData(), job, trickles, options)
     try:
         ended = await run_job(
             job,
@@ -159,15 +168,45 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
             hypervisor=options.hypervisor,
             home=lambda finished: _record(job.directory, finished),
             going_on=_going_on(job, init_data or InitData()),
+            project=trickles,
         )
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)
         if link is not None and ended.outcome.end is not End.ABORTED and not await link.settle(_TAKEN_WITHIN_S):
             logger.info("the client has not taken the last status")
+        verdict = verdict_of(ended.outcome)
+        if trickles is not None and isinstance(verdict, Finish):
+            return await side.hand_over(trickles, verdict)
+        return verdict
     finally:
         if link is not None:
             link.stop()
-    return verdict_of(ended.outcome)
+
+
+def _link(init_data: InitData | None, ipc: AppIpc | None, trickles: Trickles | None) -> ClientLink | None:
+    if init_data is None or ipc is None:
+        return None
+    return ClientLink(ipc, init_data, alive=psutil.pid_exists, trickles=trickles)
+
+
+async def _finish_leaving_nothing(
+    slot: Slot, init_data: InitData | None, ipc: AppIpc | None, verdict: Finish
+) -> Verdict:
+    """Hand over what an earlier start has left to be told."""
+    trickles = Trickles(slot.directory)
+    link = _link(init_data, ipc, trickles)
+    if link is None:
+        return verdict
+    side = _ClientSide(link, init_data or InitData(), None, None, Options())
+    try:
+        trickles.release(*trickles.begin(None))
+        link.start(side)
+        return await side.hand_over(trickles, verdict)
+    except OSError as error:
+        logger.warning("the last trickles cannot be handed over: %s", error)
+        return verdict
+    finally:
+        link.stop()
 
 
 def _going_on(job: Job, init_data: InitData) -> GoingOn:
@@ -185,12 +224,22 @@ def _going_on(job: Job, init_data: InitData) -> GoingOn:
 class _ClientSide:
     """Between the client and the life of the job: an `Audience` for the one, `Orders` from the other."""
 
-    def __init__(self, link: ClientLink | None, init_data: InitData, job: Job) -> None:
+    def __init__(
+        self,
+        link: ClientLink | None,
+        init_data: InitData,
+        job: Job | None,
+        trickles: Trickles | None,
+        options: Options,
+    ) -> None:
         self._link = link
         self._init_data = init_data
         # A machine takes its memory little by little; the client plans with what it will be.
-        self._wss = job.memory_mb * 1024.0 * 1024.0
+        self._wss = None if job is None else job.memory_mb * 1024.0 * 1024.0
+        self._trickles = trickles
+        self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s)
         self._life: TaskLife | None = None
+        self._told_to_end = False
 
     @contextmanager
     def steering(self, life: TaskLife) -> Iterator[None]:
@@ -200,6 +249,22 @@ class _ClientSide:
             if self._link is not None:
                 self._link.start(self)
             yield
+
+    async def hand_over(self, trickles: Trickles, verdict: Finish) -> Verdict:
+        """Wait until the client has taken the last trickles and uploads: after the finish file it takes none.
+
+        What a client has not taken that says quit meanwhile is handed over at the next start, if the results are home.
+        """
+        until = time.monotonic() + _TRICKLES_WITHIN_S
+        trickles.patient()
+        while not trickles.settled:
+            if self._told_to_end:
+                return Leave(0) if verdict.code == 0 else verdict
+            if trickles.stalled_s() >= _TRICKLES_STALLED_S or time.monotonic() >= until:
+                logger.warning("%d trickles or uploads are lost: the client does not take them", trickles.left)
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return verdict
 
     # Audience
 
@@ -212,6 +277,9 @@ class _ClientSide:
     def progress(self, progress: Progress) -> None:
         if self._link is None:
             return
+        if self._earnings is not None and self._trickles is not None:
+            for variety, text in self._earnings.due(progress).items():
+                self._trickles.say(variety, text)
         start, end = self._init_data.fraction_done_start, self._init_data.fraction_done_end
         done = progress.fraction_done
         self._link.report(
@@ -237,11 +305,13 @@ class _ClientSide:
 
     def quit(self, why: str) -> None:
         logger.info("stopping: %s", why)
+        self._told_to_end = True
         if self._life is not None:
             self._life.quit()
 
     def abort(self) -> None:
         logger.info("stopping: the client says abort")
+        self._told_to_end = True
         if self._life is not None:
             self._life.abort()
 

@@ -21,15 +21,19 @@ class OptionError(BridgeError):
 class Options:
     """What the command line says; None where it says nothing.
 
-    `cpus` and `memory_mb` are the machine's, `arguments` more words for the program.
+    `cpus` and `memory_mb` are the machine's, `arguments` more words for the program. `trickle_s` is how many seconds of
+    run time lie between two trickles of our own.
     """
 
     version: bool = False
     cpus: int | None = None
     memory_mb: int | None = None
     hypervisor: str | None = None
+    trickle_s: float | None = None
     arguments: tuple[str, ...] = ()
 
+
+SHORTEST_TRICKLE_S = 10.0
 
 Effect = Callable[[Options, str], Options]
 
@@ -59,15 +63,25 @@ def parse_options(words: Sequence[str]) -> Options:
     return options
 
 
-def _whole(option: str, text: str, low: int, high: int) -> int:
-    """Read a number as the wrappers do, and round it up: the client writes `1.5` CPUs."""
+def _number(option: str, text: str, low: float, high: float) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not low <= number <= high:
-        raise OptionError(f"the option {option} takes a number from {low} to {high:,}, not {text!r:.40}")
-    return math.ceil(number)
+        raise OptionError(f"the option {option} takes a number from {low:g} to {high:,.0f}, not {text!r:.40}")
+    return number
+
+
+def _whole(option: str, text: str, low: int, high: int) -> int:
+    """Read a number as the wrappers do, and round it up: the client writes `1.5` CPUs."""
+    return math.ceil(_number(option, text, low, high))
+
+
+def _trickle(text: str) -> float | None:
+    """Read a period in seconds; 0 is none, as with the wrappers. The client takes one trickle in a second or two."""
+    period = _number("--trickle", text, 0, 1e9)
+    return max(period, SHORTEST_TRICKLE_S) if period else None
 
 
 _FLAGS: dict[str, Effect] = {
@@ -83,12 +97,12 @@ _VALUES: dict[str, Effect] = {
         options, memory_mb=_whole("--memory_size_mb", text, 64, 1_048_576)
     ),
     "--hypervisor": lambda options, text: replace(options, hypervisor=text),
+    "--trickle": lambda options, text: replace(options, trickle_s=_trickle(text)),
 }
 
 _REFUSED = {
     "--device": "a machine has no GPU",
     "--sporadic": "sporadic applications are not supported",
-    "--trickle": "trickles are not supported yet",
     "--vmimage": "name the image in the job file",
     "--register_only": "it belongs to VirtualBox, and nothing is registered here",
     "--config": "the job file is always job.xml",

@@ -22,6 +22,7 @@ from .job import Job
 from .life.accounting import Progress
 from .life.checkpoints import any_recorded
 from .life.decide import Outcome
+from .life.forwarding import Project
 from .life.loop import Audience, Limited, TaskLife
 from .life.patience import Limits
 from .life.saving import GoingOn
@@ -63,12 +64,13 @@ async def run_job(
     boot_s: float | None = None,
     home: Callable[[Finished], None] = lambda finished: None,
     going_on: GoingOn | None = None,
+    project: Project | None = None,
 ) -> Ended:
     """Run `job` to its end, by `hypervisor` if it is named.
 
     `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`. `home` is called in a
     thread when the results are at their places for good. With `going_on`, a job that could not end is kept where that
-    can be, and goes on the next time.
+    can be, and goes on the next time. Trickles and uploads go to `project`; without one they are told in the log.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
@@ -84,7 +86,7 @@ async def run_job(
             stage_in(job, spec.share, agent=agent, static_only=static_only, seq=seq)
 
         limited = _limits_of(backend, boot_s)
-        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home, going_on)
+        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home, going_on, project)
         with steering(life):
             try:
                 outcome = await life.run()

@@ -12,6 +12,7 @@ import click
 from ..hypervisors import HYPERVISORS
 from ..job import read_job
 from ..life.decide import End
+from ..life.forwarding import Nobody
 from ..life.patience import BOOT
 from ..run import Ended, run_job
 from .terminal import Terminal, printable
@@ -40,7 +41,8 @@ def run(directory: Path, hypervisor: str | None, boot_timeout: float | None) -> 
     job = read_job(directory)
     begun = time.monotonic()
     with Terminal(job) as terminal:
-        ended = asyncio.run(run_job(job, terminal, hypervisor=hypervisor, boot_s=boot_timeout))
+        project = Nobody(terminal.say)
+        ended = asyncio.run(run_job(job, terminal, hypervisor=hypervisor, boot_s=boot_timeout, project=project))
     report(ended, time.monotonic() - begun)
     sys.exit(EXIT.get(ended.outcome.end, 1))
 

@@ -74,6 +74,11 @@ class Terminal:
         if not self._live:
             self._console.print(f"{self._name}: {STEPS[state]}", soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """Say what the guest has for the project."""
+        with contextlib.suppress(OSError):
+            self._console.print(f"{self._name}: {printable(text)}", soft_wrap=True)
+
     def progress(self, figures: Figures) -> None:
         """Move the bar; without a terminal, say each tenth."""
         done = figures.fraction_done or 0.0

@@ -1,6 +1,6 @@
 """The conversation with the client while the job runs: orders and heartbeats in, progress out.
 
-One timer, ten times a second, looks at four flags; memory that another process writes gives no notice. Nothing is
+One timer, ten times a second, looks at the flags; memory that another process writes gives no notice. Nothing is
 parsed that has not changed, and nothing here ever waits, so that an order is taken even while the hypervisor is slow: a
 client whose second order waits for three minutes kills the job.
 """
@@ -16,6 +16,7 @@ from typing import Protocol
 from .app_ipc import AppIpc, AppStatus, Control, Heartbeat, parse_control, parse_heartbeat
 from .init_data import InitData
 from .rhythm import Rhythm
+from .trickles import Trickles
 
 logger = getLogger(__name__)
 
@@ -61,12 +62,14 @@ class ClientLink:
         *,
         alive: Callable[[int], bool],
         clock: Callable[[], float] = time.monotonic,
+        trickles: Trickles | None = None,
     ) -> None:
         """`alive` says whether a process with this pid is there."""
         self._ipc = ipc
         self._init_data = init_data
         self._alive = alive
         self._clock = clock
+        self._trickles = trickles
         self._orders: Orders | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: asyncio.TimerHandle | None = None
@@ -127,6 +130,11 @@ class ClientLink:
         if self._graphics is not None and self._ipc.graphics_reply.send(self._graphics):
             self._graphics = None
 
+    def _offer_trickles(self) -> None:
+        channel = self._ipc.trickle_up
+        if self._trickles is not None and (message := self._trickles.due(mailbox_full=channel.full)):
+            channel.send(message)
+
     # In
 
     def start(self, orders: Orders) -> None:
@@ -149,9 +157,10 @@ class ClientLink:
         if ipc.heartbeat.full:
             self._hear()
         if ipc.trickle_down.full:
-            ipc.trickle_down.receive()
+            ipc.trickle_down.receive()  # that there is a file in the slot, where whoever wants it looks anyway
         self._offer()
         self._offer_graphics()
+        self._offer_trickles()
         self._notice_silence()
         self._check_client()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from protocol.messages import Checkpoint, CreditReport, FractionDone, Message
 
@@ -15,7 +15,8 @@ class Progress:
     host, over all its starts, also what was spent after the checkpoint that it was restored from;
     `checkpoint_cpu_seconds` what it was at the last checkpoint of the machine, None before the first.
     `guest_cpu_seconds` is the program's inside the guest. `fpops` and `intops` are operations so far, `checkpoints` the
-    program's own.
+    program's own. `run_seconds` is how long the machine has run, since the job began, without what was lost since a
+    checkpoint; it goes on by itself, so that it makes no two reports different.
     """
 
     fraction_done: float | None = None
@@ -25,6 +26,7 @@ class Progress:
     intops: float | None = None
     checkpoints: int = 0
     checkpoint_cpu_seconds: float | None = None
+    run_seconds: float = field(default=0.0, compare=False)
 
 
 def account(progress: Progress, message: Message) -> Progress:

@@ -26,6 +26,7 @@ from ..job import Job
 from .accounting import Progress, account
 from .checkpoints import MOST_TRIES, Checkpoints, SavedState
 from .decide import Facts, Outcome, decide, may_go_on
+from .forwarding import Forwarding, Nobody, Project
 from .holding import Hold, Holding
 from .patience import BOOT, SILENCE, Limits, Patience
 from .saving import GoingOn, Machine, Saver
@@ -80,10 +81,12 @@ class TaskLife:
         limited: Limited,
         home: Callable[[Finished], None] = lambda finished: None,
         going_on: GoingOn | None = None,
+        project: Project | None = None,
     ) -> None:
         """`stage` is given the number of the command that it shall write. `home` is called in a thread when the results
         are at their places for good, before the machine goes. With `going_on`, checkpoints of the machine are taken
-        where the hypervisor can, the job begins at the last one, and `kept` says that the next life may too.
+        where the hypervisor can, the job begins at the last one, and `kept` says that the next life may too. Trickles
+        and uploads go to `project`.
         """
         self._job = job
         self._share = share
@@ -94,6 +97,8 @@ class TaskLife:
         self._limited = limited
         self._home = home
         self._going_on = going_on
+        self._project = project or Nobody()
+        self._forwarding: Forwarding | None = None
         self._state = State.NEW
         self._holding = Holding(hypervisor, asyncio.get_running_loop().time, self._tell_time)
         self._events: asyncio.Queue[Event | SavingEvent | tuple[Hold, bool]] = asyncio.Queue()
@@ -108,6 +113,7 @@ class TaskLife:
         self._saver: Saver | None = None
         self._commands = Commands(share, 0)
         self._spent_before_s = 0.0
+        self._ran_before_s = 0.0
         self._spent_told = 0.0
         self._leave_timer: asyncio.TimerHandle | None = None
         self._silent = False
@@ -237,8 +243,11 @@ class TaskLife:
 
     async def _start_machine(self) -> None:
         self._watch = Watch(self._share, self._hear)
-        if not await self._restore():
+        restored = await self._restore()
+        if not restored:
             await self._hypervisor.start()
+        self._ran_before_s = self._progress.run_seconds - self._holding.ran_s()
+        await self._begin_forwarding(anew=not restored)
         if self._record is not None and self._going_on is not None and isinstance(self._hypervisor, Saves):
             machine = Machine(
                 self._hypervisor,
@@ -254,6 +263,12 @@ class TaskLife:
         self._watch.start()
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         await self._holding.started()
+
+    async def _begin_forwarding(self, *, anew: bool) -> None:
+        places = {name: self._job.path(name) for name in self._job.results}
+        clock = asyncio.get_running_loop().time
+        self._forwarding = Forwarding(self._share, self._scratch, places, self._project, clock)
+        await self._forwarding.begin(anew=anew)
 
     async def _restore(self) -> bool:
         """Start the machine from its newest state that can be restored; say whether there was one.
@@ -302,15 +317,18 @@ class TaskLife:
 
     async def _collect(self) -> None:
         """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
-        assert self._watch is not None and self._waiting is not None
+        assert self._watch is not None and self._waiting is not None and self._forwarding is not None
         self._see_machine()
         self._waiting.cancel()
         await self._hypervisor.stop()
         await self._machine_has_stopped()
         door = self._watch.door
         self._facts.stderr = stderr_tail(door)
-        places = {name: self._job.path(name) for name in self._job.results}
-        self.results = await asyncio.to_thread(collect, door, places, self._scratch)
+        await self._forwarding.last()
+        brought = self._forwarding.brought  # and the client may be uploading them
+        places = {name: self._job.path(name) for name in self._job.results if name not in brought}
+        self.results = [self._job.path(name) for name in brought]
+        self.results += await asyncio.to_thread(collect, door, places, self._scratch)
         if self._facts.finished is not None and self._facts.finished.code == 0:
             await asyncio.to_thread(self._home, self._facts.finished)
         self._facts.collected = True
@@ -337,6 +355,8 @@ class TaskLife:
             await self._hypervisor.stop()
         else:
             await self._hypervisor.remove()
+        if self._forwarding is not None:
+            await self._forwarding.end()
         await self._machine_has_stopped()
 
     _ACTIONS: ClassVar[dict[Action, tuple[Callable[[TaskLife], Awaitable[None]], Event | None]]] = {
@@ -402,6 +422,8 @@ class TaskLife:
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
         self._see_machine()
         self._note_spent(SPENT_EVERY_S)
+        if self._forwarding is not None:
+            self._forwarding.look()
         if self._holding.paused:
             self._holding.tell()
             return
@@ -429,15 +451,17 @@ class TaskLife:
         if condition.state is MachineState.ABSENT:
             return
         self._facts.console = condition.console
-        self._set_progress(replace(self._progress, cpu_seconds=self._spent_before_s + condition.cpu_seconds))
+        cpu_seconds = self._spent_before_s + condition.cpu_seconds
+        run_seconds = self._ran_before_s + self._holding.ran_s()
+        self._set_progress(replace(self._progress, cpu_seconds=cpu_seconds, run_seconds=run_seconds))
 
     def _progress_now(self) -> Progress:
         self._see_machine()
         return self._progress
 
     def _set_progress(self, progress: Progress) -> None:
-        if progress != self._progress:
-            self._progress = progress
+        before, self._progress = self._progress, progress
+        if progress != before:
             self._tell(self._audience.progress, progress)
 
     def _note_spent(self, every_s: float) -> None:

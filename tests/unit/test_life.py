@@ -19,6 +19,7 @@ from bridge.job import Job
 from bridge.life import holding, loop
 from bridge.life.accounting import Progress
 from bridge.life.decide import End, Outcome
+from bridge.life.forwarding import Nobody, Project
 from bridge.life.loop import Limited, TaskLife
 from bridge.life.patience import Limits
 from bridge.life.tables import State
@@ -50,6 +51,7 @@ def live(
     limited: Limited | None = None,
     prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
     home: Callable[[Finished], None] = lambda finished: None,
+    project: Project | None = None,
 ) -> Lived:
     """Live one life with a guest that follows `script`."""
 
@@ -59,7 +61,15 @@ def live(
         heard_by = audience or Recorder()
         job = Job(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
         life = TaskLife(
-            job, machine_spec.share, machine_spec.directory, machine, stage, heard_by, limited or Limited(), home
+            job,
+            machine_spec.share,
+            machine_spec.directory,
+            machine,
+            stage,
+            heard_by,
+            limited or Limited(),
+            home,
+            project=project,
         )
         prepare(machine, life)
         outcome = await asyncio.wait_for(life.run(), AT_MOST_S)
@@ -110,6 +120,45 @@ def test_a_job_from_beginning_to_end(tmp_path: Path) -> None:
     assert (tmp_path / "energy.txt").read_text() == "-4.25\n"
     assert lived.life.results == [tmp_path / "energy.txt"]
     assert lived.machine.calls[-1] == "remove"
+
+
+@pytest.mark.behaviour("B15")
+def test_trickles_and_an_early_upload(tmp_path: Path) -> None:
+    def upload(machine: FakeMachine) -> None:
+        machine.result("early.txt", "early\n")
+        machine.say("upload.1", "name early.txt\n")
+
+    def change_and_finish(machine: FakeMachine) -> None:
+        machine.result("early.txt", "changed too late\n")
+        machine.result("late.txt", "late\n")
+        machine.say("trickle_up.2", "variety v\ntext at the end\n")
+        machine.say("finished", "code 0\n")
+
+    def when_uploaded(machine: FakeMachine) -> None:
+        if (tmp_path / "shared/host/uploaded.1").exists():
+            change_and_finish(machine)
+        else:
+            asyncio.get_running_loop().call_later(0.05, when_uploaded, machine)
+
+    told: list[str] = []
+    lived = live(
+        tmp_path,
+        (0.0, say("status", RUNNING)),
+        (0.0, say("trickle_up.1", "variety v\ntext at once\n")),
+        (0.0, upload),
+        (0.1, when_uploaded),
+        outputs=["late.txt", "early.txt"],
+        project=Nobody(told.append),
+    )
+    assert lived.outcome.end is End.SUCCESS
+    assert told == [
+        "trickle 1 to the project, v: at once",
+        "upload 1: early.txt",
+        "trickle 2 to the project, v: at the end",
+    ]
+    assert lived.life.results == [tmp_path / "early.txt", tmp_path / "late.txt"]
+    assert (tmp_path / "early.txt").read_text() == "early\n", "what a client may be uploading does not change"
+    assert lived.life.progress.run_seconds > 0
 
 
 def test_a_tester_needs_two_files_only(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bridge.client import link as link_module
 from bridge.client.app_ipc import SIZE, AppIpc, AppStatus, Heartbeat
 from bridge.client.init_data import InitData
 from bridge.client.link import CLIENT_CHECK_EVERY_S, HEARTBEAT_GIVE_UP_S, STATUS_EVERY_S, ClientLink
+from bridge.client.trickles import Trickles
 
 
 @dataclass
@@ -67,15 +69,20 @@ class Talk:
             await asyncio.sleep(0.01)
 
 
-def talk(body: Callable[[Talk], Coroutine[Any, Any, None]], init_data: InitData | None = None) -> Talk:
-    """Run `body` with a link that listens."""
+def talk(
+    body: Callable[[Talk], Coroutine[Any, Any, None]],
+    init_data: InitData | None = None,
+    slot: Path | None = None,
+) -> Talk:
+    """Run `body` with a link that listens, and has trickles if there is a slot."""
 
     async def go() -> Talk:
         memory = memoryview(bytearray(SIZE))
         clock = Clock()
         dead: set[int] = set()
         init = init_data or InitData(client_pid=4711)
-        link = ClientLink(AppIpc(memory), init, alive=lambda pid: pid not in dead, clock=clock)
+        trickles = None if slot is None else Trickles(slot, clock)
+        link = ClientLink(AppIpc(memory), init, alive=lambda pid: pid not in dead, clock=clock, trickles=trickles)
         found = Talk(link, AppIpc(memory), Heard(), clock, dead)
         link.start(found.orders)
         try:
@@ -178,6 +185,27 @@ def test_trickle_down_notices_do_not_stop_the_client() -> None:
             await talk.until(lambda: talk.client.trickle_down.send("<have_trickle_down/>\n"))
 
     talk(body)
+
+
+def test_the_client_is_told_of_trickles_and_uploads(tmp_path: Path) -> None:
+    async def body(talk: Talk) -> None:
+        assert not talk.client.trickle_up.full
+        talk.clock.ahead += 10
+        await talk.until(lambda: talk.client.trickle_up.full)
+        assert talk.client.trickle_up.receive() == b"<have_new_trickle_up/>\n<have_new_upload_file/>\n"
+
+    (tmp_path / "trickle_up.xml").touch()
+    trickles = Trickles(tmp_path)
+    trickles.stage_upload(1, "a")
+    (tmp_path / ".vmbridge.upload.1.a").rename(tmp_path / "boinc_ufr_a")
+
+    async def with_both(talk: Talk) -> None:
+        assert talk.link._trickles is not None
+        talk.link._trickles.begin((0, 1))
+        talk.client.trickle_up.receive()
+        await body(talk)
+
+    talk(with_both, slot=tmp_path)
 
 
 def test_a_client_that_is_gone_is_a_quit() -> None:

@@ -43,6 +43,9 @@ from bridge.verdict import (
         ("--nthreads 1.500000", Options(cpus=2)),
         ("--memory_size_mb 1024 --use_tstp", Options(memory_mb=1024)),
         ("--hypervisor local", Options(hypervisor="local")),
+        ("--trickle 3600", Options(trickle_s=3600.0)),
+        ("--trickle 0.5", Options(trickle_s=10.0)),
+        ("--trickle 0", Options()),
         ("--nthreads 2 --passthrough_child --nthreads 3 -x", Options(cpus=2, arguments=("--nthreads", "3", "-x"))),
     ],
 )
@@ -62,7 +65,8 @@ def test_the_options_of_the_old_programs(words: str, options: Options) -> None:
         ("--nthreads 1e9", "takes a number"),
         ("--memory_size_mb 12", "the option --memory_size_mb takes a number from 64 to 1,048,576, not '12'"),
         ("--device 0", "the option --device is not served: a machine has no GPU"),
-        ("--trickle 3600", "the option --trickle is not served"),
+        ("--trickle often", "the option --trickle takes a number from 0 to 1,000,000,000, not 'often'"),
+        ("--trickle -1", "takes a number"),
         ("--nthreads=4", "the option '--nthreads=4' is not known"),
     ],
 )

@@ -1,0 +1,134 @@
+"""The end of a job: the client has taken the last trickles before it sees the finish file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge.client.app_ipc import SIZE, AppIpc
+from bridge.client.init_data import InitData
+from bridge.client.slot import Slot
+from bridge.client.trickles import Trickles
+from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _finish_leaving_nothing
+from bridge.job import Job
+from bridge.life.accounting import Progress
+from bridge.options import Options
+from bridge.verdict import Finish, Leave, Verdict
+
+DONE = Finish(0, "finished")
+
+
+def side() -> _ClientSide:
+    return _ClientSide(None, InitData(), None, None, Options())
+
+
+async def take(slot: Path, memory: memoryview, want: int) -> list[str]:
+    """Be a client that takes `want` trickles."""
+    ipc = AppIpc(memory)
+    got: list[str] = []
+    while len(got) < want:
+        file = slot / "trickle_up.xml"
+        if ipc.trickle_up.receive() and file.exists():
+            got.append(file.read_text())
+            file.unlink()
+        await asyncio.sleep(0.01)
+    return got
+
+
+@pytest.mark.parametrize("clock_goes", [False, True], ids=["at once", "waits"])
+def test_nothing_to_hand_over_takes_no_time(tmp_path: Path, clock_goes: bool) -> None:
+    trickles = Trickles(tmp_path)
+    if clock_goes:
+        (tmp_path / "boinc_ufr_a").touch()
+        trickles.begin(None)
+
+    async def go() -> Verdict:
+        waiting = asyncio.create_task(side().hand_over(trickles, DONE))
+        await asyncio.sleep(0.25 if clock_goes else 0)
+        assert waiting.done() is not clock_goes
+        if clock_goes:
+            (tmp_path / "boinc_ufr_a").unlink()
+            trickles.due(mailbox_full=False)
+        return await waiting
+
+    assert asyncio.run(go()) == DONE
+
+
+def test_a_client_that_takes_nothing_is_given_up_and_it_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    trickles = Trickles(tmp_path, lambda: now[0])
+    for number in (1, 2):
+        trickles.stage_trickle(number, "v", "text")
+    trickles.release(2, 0)
+
+    async def go() -> Verdict:
+        waiting = asyncio.create_task(side().hand_over(trickles, DONE))
+        await asyncio.sleep(0.25)
+        assert not waiting.done()
+        now[0] += _TRICKLES_STALLED_S
+        return await waiting
+
+    assert asyncio.run(go()) == DONE
+    assert "2 trickles or uploads are lost" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [(DONE, Leave(0)), (Finish(5, "the program ended"), Finish(5, "the program ended"))]
+)
+def test_a_quit_meanwhile_leaves_the_rest_to_the_next_start(tmp_path: Path, verdict: Finish, expected: Verdict) -> None:
+    trickles = Trickles(tmp_path)
+    trickles.stage_trickle(1, "v", "text")
+    trickles.release(1, 0)
+
+    async def go() -> Verdict:
+        asked = side()
+        waiting = asyncio.create_task(asked.hand_over(trickles, verdict))
+        await asyncio.sleep(0.15)
+        asked.quit("the client says quit")
+        return await waiting
+
+    assert asyncio.run(go()) == expected
+    assert (tmp_path / ".vmbridge.trickle_up.1").exists()
+
+
+def test_the_next_start_hands_over_what_is_left_and_finishes(tmp_path: Path) -> None:
+    left = Trickles(tmp_path)
+    for number in (8, 9):
+        left.stage_trickle(number, "v", f"text {number}")
+    memory = memoryview(bytearray(SIZE))
+
+    async def go() -> tuple[Verdict, list[str]]:
+        finishing = _finish_leaving_nothing(Slot(tmp_path), InitData(client_pid=1), AppIpc(memory), DONE)
+        return await asyncio.gather(finishing, asyncio.wait_for(take(tmp_path, memory, 2), 60))
+
+    verdict, got = asyncio.run(go())
+    assert verdict == DONE
+    assert got == ["<variety>v</variety>\ntext 8", "<variety>v</variety>\ntext 9"]
+
+
+def test_without_a_client_the_next_start_just_finishes(tmp_path: Path) -> None:
+    assert asyncio.run(_finish_leaving_nothing(Slot(tmp_path), None, None, DONE)) == DONE
+
+
+def test_trickles_about_the_work_done(tmp_path: Path) -> None:
+    from bridge.client.link import ClientLink
+
+    trickles = Trickles(tmp_path)
+    job = Job(tmp_path / "job.xml", "vm", Path("image"), "worker")
+
+    async def go() -> None:
+        link = ClientLink(AppIpc(memoryview(bytearray(SIZE))), InitData(), alive=lambda pid: True)
+        told = _ClientSide(link, InitData(), job, trickles, Options(trickle_s=60.0))
+        silent = _ClientSide(link, InitData(), job, trickles, Options())
+        for seconds in (0.0, 59.0):
+            told.progress(Progress(cpu_seconds=seconds, run_seconds=seconds))
+            silent.progress(Progress(cpu_seconds=10 * seconds, run_seconds=10 * seconds))
+        assert trickles.settled
+        told.progress(Progress(cpu_seconds=60.0, run_seconds=60.5))
+
+    asyncio.run(go())
+    assert trickles.left == 2
