@@ -32,6 +32,7 @@ from bridge.life.checkpoints import (
     no_room,
 )
 from bridge.life.decide import End, Outcome
+from bridge.life.forwarding import Nobody, Project
 from bridge.life.loop import Limited, TaskLife
 from bridge.life.saving import GoingOn
 from bridge.life.tables import State
@@ -82,6 +83,7 @@ class Slot:
         lock: Path | None = None,
         outputs: Iterable[str] = (),
         limited: Limited | None = None,
+        project: Project | None = None,
     ) -> Lived:
         async def go() -> Lived:
             spec = MachineSpec("vm", self.machine, self.share, None, 256, 1)
@@ -98,7 +100,15 @@ class Slot:
                 (self.share.host / "command").write_bytes(encode(Command(seq, HostState.RUN)))
 
             life = TaskLife(
-                job, self.share, self.machine, machine, stage, audience, limited or Limited(), going_on=going_on
+                job,
+                self.share,
+                self.machine,
+                machine,
+                stage,
+                audience,
+                limited or Limited(),
+                going_on=going_on,
+                project=project,
             )
             prepare(machine, life)
             outcome = await asyncio.wait_for(life.run(), AT_MOST_S)
@@ -167,6 +177,33 @@ def test_a_job_that_is_quit_goes_on_where_it_was(slot: Slot) -> None:
     assert second.audience.figures[0].fraction_done == 0.5, "before the guest has said it again"
     assert second.life.progress.cpu_seconds == 43.0, "what was spent before was spent"
     assert second.machine.calls[-1] == "remove"
+
+
+@pytest.mark.behaviour("B15")
+def test_a_restored_guest_sends_no_trickle_twice_and_one_that_begins_anew_does(slot: Slot) -> None:
+    told: list[str] = []
+
+    def live(*numbers: int, other_memory: bool = False) -> None:
+        def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+            machine.made_of = {"memory_mb": "512"} if other_memory else machine.made_of
+            taken = slot.share.host / "taken"
+            taken.unlink(missing_ok=True)
+            wanted = f"trickle_up {max(numbers)}\n"
+            once(lambda: taken.exists() and wanted in taken.read_text(), lambda: leave(life))
+
+        def leave(life: TaskLife) -> None:
+            once(lambda: life._state is State.RUNNING, life.quit)
+
+        trickles = [(0.0, say(f"trickle_up.{number}", f"variety v\ntext {number}\n")) for number in numbers]
+        slot.live((0.0, say("status", RUNNING)), *trickles, prepare=prepare, project=Nobody(told.append))
+
+    live(1)
+    live(1, 2)
+    live(2, 3)
+    assert [line[-1] for line in told] == ["1", "2", "3"]
+    told.clear()
+    live(1, 2, other_memory=True)
+    assert [line[-1] for line in told] == ["1", "2"]
 
 
 def test_commands_of_a_restored_guest_go_on_counting(slot: Slot) -> None:
