@@ -97,8 +97,8 @@ int boinc_resolve_filename(const char *logical, char *physical, int size);
 /*
  * Send a message to the project: `text` goes to the program of the server
  * that is registered for `variety`. It is on its way when this returns, also
- * if the program ends at once; two in quick succession both arrive, in their
- * order, about one a second.
+ * if the program ends at once; two in quick succession both arrive, and their
+ * times tell the order.
  *
  * Returns 0; -116 if a pointer is NULL; -178 if it cannot be sent as it is:
  * the variety has more than 255 bytes, a line break or a `<`, the text is not

@@ -5,6 +5,7 @@ The work units bring the science program and its input; image, agent and bridge 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -69,13 +70,16 @@ class Science:
 @pytest.fixture(scope="module")
 def science(tmp_path_factory: pytest.TempPathFactory) -> Science:
     """The program as a scientist builds it."""
-    folder = tmp_path_factory.mktemp("science")
+    return Science(compile_program("science.c", tmp_path_factory.mktemp("science")))
+
+
+def compile_program(source: str, folder: Path) -> Path:
+    """Build a program of this folder as a scientist does."""
     build_library(folder)
-    program = folder / "science"
-    source = Path(__file__).with_name("science.c")
-    command = ["cc", "-O2", "-std=c11", "-static", "-o", str(program), str(source)]
+    program = folder / "program"
+    command = ["cc", "-O2", "-std=c11", "-static", "-o", str(program), str(Path(__file__).with_name(source))]
     subprocess.run([*command, f"-I{include_dir()}", f"-L{folder}", "-lboinc_api", "-lpthread"], check=True)
-    return Science(program)
+    return program
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +284,34 @@ def test_a_bridge_that_is_killed_takes_the_machine_along_and_the_next_finishes(
     assert report.exit_status == 0, report.stderr
     assert report.stderr.count("vmbridge-app") == 2
     assert anonymous.output(job, "out.txt") == science.expected(job, tmp_path / "host")
+
+
+def test_trickles_and_an_early_upload(anonymous: Rig, science: Science, tmp_path: Path) -> None:
+    """The program goes on only when it has heard that its output is at the server, and what the project has to say."""
+    program = compile_program("messenger.c", tmp_path)
+    inputs = (ProjectFile("messenger_1", "science", program, executable=True), ProjectFile("quiet_in", "in.txt", b""))
+    job = anonymous.hand_out(Job("messenger", inputs=inputs, outputs=("out.txt",), command_line="--trickle 1000000"))
+    server = anonymous.server
+
+    def texts() -> list[str]:
+        """Return what came up, by its time: the client may send several at once, in any order."""
+        found = [
+            re.search(r"<time>(\d+)</time>\s*(.*)", trickle.text, re.S) for trickle in server.trickles_up(job.result)
+        ]
+        return [text for _, text in sorted((int(match[1]), match[2].strip()) for match in found if match)]
+
+    anonymous.urged(lambda: len(texts()) >= 3, "three trickles have come up")
+    assert anonymous.urged(lambda: anonymous.output(job, "out.txt"), "the output is at the server") == b"early\n"
+    assert server.report(job.result) is None, "and the job goes on"
+    server.trickle_down(job.result, "the word")
+    report = anonymous.reported(job)
+    assert report.exit_status == 0, report.stderr
+    # Trickles and the report may come with one request, or not.
+    anonymous.urged(lambda: len(texts()) >= 4, "the last trickle has come up")
+    said = ("one", "two", "three", "heard the word")
+    assert texts() == [f"<variety>test</variety>\n{text}" for text in said]
+    assert server.events("upload").count(job.output_file("out.txt")) == 1
+    nothing_is_left(anonymous.client)
 
 
 def test_a_wrong_command_line_is_an_error_that_the_project_sees(anonymous: Rig, science: Science) -> None:
