@@ -200,6 +200,8 @@ async def _finish_leaving_nothing(
     side = _ClientSide(link, init_data or InitData(), None, None, Options())
     try:
         trickles.release(*trickles.begin(None))
+        if trickles.settled:
+            return verdict
         link.start(side)
         return await side.hand_over(trickles, verdict)
     except OSError as error:

@@ -23,7 +23,7 @@ from protocol.files import write_atomic
 from protocol.layout import TRICKLE_UP, UPLOAD, Share
 from protocol.messages import TrickleUp, Upload
 
-from ..errors import BridgeError, GuestError
+from ..errors import GuestError
 from ..guest.collect import collect
 from ..guest.numbered import Numbered
 
@@ -254,7 +254,7 @@ class Forwarding:
             self._again = False
             try:
                 await asyncio.to_thread(self._forward, over)
-            except (BridgeError, OSError) as error:
+            except Exception as error:  # whatever it is, it is not the job's
                 if str(error) != self._trouble:
                     logger.warning("trickles and uploads must wait: %s", error)
                 self._trouble = str(error)
@@ -267,12 +267,23 @@ class Forwarding:
     # In a thread
 
     def _forward(self, over: bool) -> None:
-        self._bring_trickles_down()
-        try:
-            self._take_trickles(over)
-            self._take_uploads(over)
-        finally:
-            self._bring_statuses()
+        """Do all that can be done; what fails holds nothing else up.
+
+        :raise Exception: the first thing that failed.
+        """
+        troubles = []
+        for step in (
+            self._bring_trickles_down,
+            lambda: self._take_trickles(over),
+            lambda: self._take_uploads(over),
+            self._bring_statuses,
+        ):
+            try:
+                step()
+            except Exception as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
 
     def _take(self, taken: Taken) -> None:
         write_record(self._folder, taken)

@@ -190,6 +190,14 @@ def test_trouble_of_the_host_delays_and_loses_nothing(rig: Rig, caplog: pytest.L
     assert caplog.text.count("trickles and uploads must wait") == 1
 
 
+def test_what_fails_holds_nothing_else_up_and_does_not_end_the_job(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.project.messages = {1: None}  # type: ignore[dict-item]
+    rig.trickle(1)
+    rig.forward()
+    assert "trickles and uploads must wait" in caplog.text
+    assert rig.project.staged == [(8, "v: 1")] and rig.project.released == (8, 3)
+
+
 def test_a_record_that_cannot_be_written_delays_and_doubles_nothing(rig: Rig) -> None:
     rig.trickle(1)
 
