@@ -13,6 +13,7 @@ app           the program that the BOINC client starts
 run           put the pieces together for one job
 for_client    run it for the client
 options       what the client's command line says
+home          the record that the results are home
 verdict       how it ended, in the client's terms
 slots         judge what lies in a slot
 workplace     the job directory: one owner, nothing left behind

@@ -16,11 +16,6 @@ from pathlib import Path
 import psutil
 
 import protocol
-from protocol import layout
-from protocol.codec import decode, encode, size_limit
-from protocol.errors import ProtocolError
-from protocol.files import Door, write_atomic
-from protocol.messages import Finished
 
 from . import __version__
 from .client.app_ipc import AppIpc, AppStatus
@@ -28,7 +23,8 @@ from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import Locked, Slot, exit_status
 from .client.trickles import Trickles
-from .errors import BridgeError, host_trouble
+from .errors import BridgeError
+from .home import Home, read_home, write_home
 from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress
 from .life.checkpoints import no_room
@@ -43,9 +39,6 @@ from .verdict import Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_
 from .workplace import MACHINE
 
 logger = getLogger(__name__)
-
-HOME = ".vmbridge.home"
-"""The record in the slot that the results are home: the guest's `finished`."""
 
 STDERR = "stderr.txt"
 """Where we write ourselves, and what the client uploads: a program's stream of this name is not put in its place."""
@@ -130,9 +123,9 @@ def _lock(slot: Slot, within_s: float) -> bool:
 
 
 def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
-    if (message := _home_already(slot.directory)) is not None:
+    if (home := read_home(slot.directory)) is not None:
         logger.info("the results are at their places already, from an earlier start")
-        return asyncio.run(_finish_leaving_nothing(slot, init_data, ipc, Finish(0, message)))
+        return asyncio.run(_tell_the_rest(slot, init_data, ipc, home))
     try:
         job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
         return asyncio.run(_live(job, init_data, ipc, options))
@@ -166,14 +159,18 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
             side,
             side.steering,
             hypervisor=options.hypervisor,
-            home=lambda finished: _record(job.directory, finished),
+            home=lambda finished: write_home(job.directory, Home(finished.message or "finished", side.figures)),
             going_on=_going_on(job, init_data or InitData()),
             project=trickles,
         )
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)
-        if link is not None and ended.outcome.end is not End.ABORTED and not await link.settle(_TAKEN_WITHIN_S):
-            logger.info("the client has not taken the last status")
+        if link is not None and ended.outcome.end is not End.ABORTED:
+            await link.settle(_TAKEN_WITHIN_S)
+            if ended.outcome.end is End.SUCCESS and side.told_to_end:
+                # A client that shuts down does not read the last status, and believes a finish file without it.
+                logger.info("the results are home; the next start tells the client")
+                return Leave(0)
         verdict = verdict_of(ended.outcome)
         if trickles is not None and isinstance(verdict, Finish):
             return await side.hand_over(trickles, verdict)
@@ -189,20 +186,19 @@ def _link(init_data: InitData | None, ipc: AppIpc | None, trickles: Trickles | N
     return ClientLink(ipc, init_data, alive=psutil.pid_exists, trickles=trickles)
 
 
-async def _finish_leaving_nothing(
-    slot: Slot, init_data: InitData | None, ipc: AppIpc | None, verdict: Finish
-) -> Verdict:
-    """Hand over what an earlier start has left to be told."""
+async def _tell_the_rest(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, home: Home) -> Verdict:
+    """Tell the client what an earlier start did not come to: the last figures, trickles, and that the job is over."""
+    verdict = Finish(0, home.message)
     trickles = Trickles(slot.directory)
     link = _link(init_data, ipc, trickles)
     if link is None:
         return verdict
     side = _ClientSide(link, init_data or InitData(), None, None, Options())
     try:
-        trickles.release(*trickles.begin(None))
-        if trickles.settled:
-            return verdict
         link.start(side)
+        side.progress(home.progress)
+        await link.settle(_TAKEN_WITHIN_S)
+        trickles.release(*trickles.begin(None))
         return await side.hand_over(trickles, verdict)
     except OSError as error:
         logger.warning("the last trickles cannot be handed over: %s", error)
@@ -242,6 +238,12 @@ class _ClientSide:
         self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s)
         self._life: TaskLife | None = None
         self._told_to_end = False
+        self.figures = Progress()
+
+    @property
+    def told_to_end(self) -> bool:
+        """The client, or a signal, has said that this process should end soon."""
+        return self._told_to_end or (self._life is not None and self._life.told_to_end)
 
     @contextmanager
     def steering(self, life: TaskLife) -> Iterator[None]:
@@ -260,7 +262,7 @@ class _ClientSide:
         until = time.monotonic() + _TRICKLES_WITHIN_S
         trickles.patient()
         while not trickles.settled:
-            if self._told_to_end:
+            if self.told_to_end:
                 return Leave(0) if verdict.code == 0 else verdict
             if trickles.stalled_s() >= _TRICKLES_STALLED_S or time.monotonic() >= until:
                 logger.warning("%d trickles or uploads are lost: the client does not take them", trickles.left)
@@ -277,6 +279,7 @@ class _ClientSide:
         """The loop has told it."""
 
     def progress(self, progress: Progress) -> None:
+        self.figures = progress
         if self._link is None:
             return
         if self._earnings is not None and self._trickles is not None:
@@ -326,24 +329,6 @@ class _ClientSide:
         logger.info("the client speaks again")
         if self._life is not None:
             self._life.hope()
-
-
-def _record(directory: Path, finished: Finished) -> None:
-    with host_trouble("record that the results are home"):
-        write_atomic(directory / HOME, encode(finished), durable=True)
-
-
-def _home_already(directory: Path) -> str | None:
-    """Return the message of the record that the results are home; None if there is none that can be read."""
-    try:
-        with Door(directory) as door:
-            data = door.read(HOME, size_limit(layout.FINISHED))
-        record = None if data is None else decode(layout.FINISHED, data)
-    except (OSError, ProtocolError):
-        return None
-    if not isinstance(record, Finished) or record.code != 0:
-        return None
-    return record.message or "finished"
 
 
 def _end(slot: Slot, verdict: Verdict) -> int:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from .app_ipc import AppIpc, AppStatus, Control, Heartbeat, parse_control, parse_heartbeat
 from .init_data import InitData
-from .rhythm import Rhythm
+from .rhythm import PERIOD_S, Rhythm
 from .trickles import Trickles
 
 logger = getLogger(__name__)
@@ -97,10 +97,13 @@ class ClientLink:
         self._offer_graphics()
 
     async def settle(self, within_s: float) -> bool:
-        """Return when the client has taken the last status; False if it has not, in this time."""
+        """Return when the client has taken the last status; False if it has not, in this time.
+
+        A client that has fallen silent is shutting down and takes nothing any more.
+        """
         until = self._clock() + within_s
         while self._sent != self._status or self._ipc.app_status.full:
-            if self._clock() >= until:
+            if self._clock() >= until or self._clock() - self._heard_at >= STATUS_EVERY_S + PERIOD_S:
                 return False
             self._offer(now_or_never=True)
             await asyncio.sleep(LOOK_EVERY_S)

@@ -183,7 +183,4 @@ def choose(
     for name in MACHINES:
         if all(which(program) for program in _REGISTRY[name].programs):
             return load(name)
-    raise NotInstalled(
-        "no hypervisor is installed. Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils), "
-        "or name one with --hypervisor"
-    )
+    raise NotInstalled("no hypervisor is installed. Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)")

@@ -11,13 +11,15 @@ from bridge.client.app_ipc import SIZE, AppIpc
 from bridge.client.init_data import InitData
 from bridge.client.slot import Slot
 from bridge.client.trickles import Trickles
-from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _finish_leaving_nothing
+from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _tell_the_rest
+from bridge.home import Home
 from bridge.job import Job
 from bridge.life.accounting import Progress
 from bridge.options import Options
 from bridge.verdict import Finish, Leave, Verdict
 
 DONE = Finish(0, "finished")
+HOME = Home(DONE.message, Progress(fraction_done=1.0, cpu_seconds=12.5, fpops=1e9))
 
 
 def side() -> _ClientSide:
@@ -102,7 +104,7 @@ def test_the_next_start_hands_over_what_is_left_and_finishes(tmp_path: Path) -> 
     memory = memoryview(bytearray(SIZE))
 
     async def go() -> tuple[Verdict, list[str]]:
-        finishing = _finish_leaving_nothing(Slot(tmp_path), InitData(client_pid=1), AppIpc(memory), DONE)
+        finishing = _tell_the_rest(Slot(tmp_path), InitData(client_pid=1), AppIpc(memory), HOME)
         return await asyncio.gather(finishing, asyncio.wait_for(take(tmp_path, memory, 2), 60))
 
     verdict, got = asyncio.run(go())
@@ -110,8 +112,27 @@ def test_the_next_start_hands_over_what_is_left_and_finishes(tmp_path: Path) -> 
     assert got == ["<variety>v</variety>\ntext 8", "<variety>v</variety>\ntext 9"]
 
 
+def test_the_next_start_tells_the_last_figures_first(tmp_path: Path) -> None:
+    memory = memoryview(bytearray(SIZE))
+    client = AppIpc(memory)
+
+    async def go() -> tuple[Verdict, bytes]:
+        finishing = asyncio.create_task(_tell_the_rest(Slot(tmp_path), InitData(client_pid=1), AppIpc(memory), HOME))
+        said = b""
+        while not finishing.done():
+            client.heartbeat.send("<heartbeat/>")
+            said = client.app_status.receive() or said
+            await asyncio.sleep(0.01)
+        return await finishing, said
+
+    verdict, said = asyncio.run(go())
+    assert verdict == DONE
+    assert b"<current_cpu_time>1.25000000e+01<" in said, "a client that had shut down used to report no CPU time at all"
+    assert b"<fraction_done>1.0" in said and b"<fpops_cumulative>1.0" in said
+
+
 def test_without_a_client_the_next_start_just_finishes(tmp_path: Path) -> None:
-    assert asyncio.run(_finish_leaving_nothing(Slot(tmp_path), None, None, DONE)) == DONE
+    assert asyncio.run(_tell_the_rest(Slot(tmp_path), None, None, HOME)) == DONE
 
 
 def test_trickles_about_the_work_done(tmp_path: Path) -> None:

@@ -12,16 +12,17 @@ from bridge import for_client
 from bridge.client.init_data import InitData
 from bridge.client.slot import FINISH, Slot
 from bridge.errors import JobFileError
-from bridge.for_client import HOME, MAX_CPUS, _adapted, _home_already, _record
+from bridge.for_client import MAX_CPUS, _adapted
 from bridge.guest.collect import collect
 from bridge.guest.stage import stage_in
+from bridge.home import HOME, Home, read_home, write_home
 from bridge.image import load_image
 from bridge.job import Job, read_job
+from bridge.life.accounting import Progress
 from bridge.options import Options
 from bridge.verdict import Finish
 from protocol.files import Door
 from protocol.layout import OUT, Share
-from protocol.messages import Finished
 
 JOB = """<job_desc><task><virtualmachine>vm</virtualmachine><image>image</image><application>worker</application>
 <copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM></task></job_desc>
@@ -150,14 +151,15 @@ def test_a_disk_too_full_for_the_finish_file_is_no_error(slot: Slot, monkeypatch
 
 
 def test_the_record_that_the_results_are_home(tmp_path: Path) -> None:
-    assert _home_already(tmp_path) is None
-    _record(tmp_path, Finished(0, "all done"))
-    assert _home_already(tmp_path) == "all done"
-    _record(tmp_path, Finished(0))
-    assert _home_already(tmp_path) == "finished"
+    assert read_home(tmp_path) is None
+    home = Home("all done", Progress(fraction_done=1.0, cpu_seconds=12.5, fpops=1e9))
+    write_home(tmp_path, home)
+    assert read_home(tmp_path) == home
 
 
-@pytest.mark.parametrize("content", [b"", b"code 0", b"\xff\n", b"code no\n", b"code 3\n", b"x" * 70_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"code 0", b"\xff\n", b"[]", b'{"message": "done"}', b"[" * 60_000, b"x" * 70_000]
+)
 def test_a_broken_record_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / HOME).write_bytes(content)
-    assert _home_already(tmp_path) is None, "then the job runs once more, and nothing is lost"
+    assert read_home(tmp_path) is None, "then the job runs once more, and nothing is lost"

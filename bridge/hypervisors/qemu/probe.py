@@ -22,7 +22,7 @@ from .command_line import Accelerated, base
 logger = getLogger(__name__)
 
 PROGRAMS = {"x86_64": "qemu-system-x86_64"}
-INSTALL = "Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils), or choose another with --hypervisor."
+INSTALL = "Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)."
 
 KVM = Path("/dev/kvm")
 _KVM_WITHIN_S = 10.0
