@@ -146,12 +146,16 @@ class Trickles:
         write_atomic(self._slot / f"{_WAITING_UPLOAD}{number}.{name}", b"", durable=True)
 
     def release(self, trickle: int, upload: int) -> None:
-        """Send what is staged, up to these numbers."""
-        for number in range(self._released[0] + 1, trickle + 1):
-            self._waiting.append(number)
-        if upload > self._released[1]:
+        """Send what is staged, up to these numbers.
+
+        :raise OSError: an upload could not be requested now; what was not sent is sent when this is called again.
+        """
+        trickles, uploads = self._released
+        self._waiting.extend(range(trickles + 1, trickle + 1))
+        self._released = max(trickle, trickles), uploads
+        if upload > uploads:
             self._request_uploads(upload)
-        self._released = max(trickle, self._released[0]), max(upload, self._released[1])
+            self._released = self._released[0], upload
 
     def _request_uploads(self, upto: int) -> None:
         for name in sorted(os.listdir(self._slot)):

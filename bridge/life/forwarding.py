@@ -64,7 +64,10 @@ class Project(Protocol):
         """Keep the request to upload the output `name`, which is at its place."""
 
     def release(self, trickle: int, upload: int) -> None:
-        """Send what is staged, up to these numbers. In the event loop."""
+        """Send what is staged, up to these numbers. In the event loop.
+
+        :raise OSError: not now; it is called again.
+        """
 
     def trickles_down(self, after: int) -> Mapping[int, str]:
         """Return the messages to this job with higher numbers than `after`; they count from 1, and are kept."""
@@ -253,14 +256,16 @@ class Forwarding:
         while True:
             self._again = False
             try:
-                await asyncio.to_thread(self._forward, over)
+                try:
+                    await asyncio.to_thread(self._forward, over)
+                finally:
+                    self._project.release(*self._taken.staged)
             except Exception as error:  # whatever it is, it is not the job's
                 if str(error) != self._trouble:
                     logger.warning("trickles and uploads must wait: %s", error)
                 self._trouble = str(error)
             else:
                 self._trouble = ""
-            self._project.release(*self._taken.staged)
             if not self._again:
                 return
 

@@ -219,6 +219,18 @@ def test_a_request_that_an_earlier_process_made_is_told_of_until_it_is_taken(cli
     assert client.uploads == ["a.txt"]
 
 
+def test_a_request_that_cannot_be_made_now_is_made_later(client: Client) -> None:
+    client.trickles.stage_trickle(1, "v", "text")
+    client.trickles.stage_upload(1, "a")
+    (client.slot / "boinc_ufr_a").mkdir()  # as good as any trouble of the disk
+    with pytest.raises(OSError):
+        client.trickles.release(1, 1)
+    (client.slot / "boinc_ufr_a").rmdir()
+    client.trickles.release(1, 1)
+    client.run(5)
+    assert client.uploads == ["a"] and len(client.got) == 1
+
+
 def test_both_in_one_message(client: Client) -> None:
     client.wait(2)
     client.trickles.stage_trickle(1, "v", "text")
