@@ -8,14 +8,19 @@ a rhythm. A reader that takes everything at once has none, and whoever writes to
 
 from __future__ import annotations
 
+import math
+
 PERIOD_S = 1.0
 """Between two looks of the client (TASK_POLL_PERIOD; 1.0006 measured)."""
 
-BEFORE_S = 0.03
-"""So long before the earliest moment of the next look a value is written."""
+BEFORE_S = 0.04
+"""So long before the earliest moment of the next look a value is written: our timers may be late on a busy host."""
 
 _TOLERANCE_S = 0.2
 """Looks are seen only at our own, ten times a second; two of them are that uncertain together."""
+
+_MISSED_AT_MOST = 5
+"""So many periods a message may have lain there, written just after a look, say, and still tell the rhythm."""
 
 
 class Rhythm:
@@ -41,7 +46,7 @@ class Rhythm:
             return
         written, self._written = self._written, None
         earliest = written if self._unread is None else self._unread
-        fits = self._taken is not None and abs(earliest - self._taken - PERIOD_S) <= _TOLERANCE_S
+        fits = self._taken is not None and _is_whole(earliest - self._taken)
         # A message that was taken before it was ever seen unread tells nothing, unless its moment was foretold.
         self._known = fits and (self._known or self._unread is not None)
         self._taken = earliest if self._known or self._unread is not None else None
@@ -50,4 +55,14 @@ class Rhythm:
         """Return when the next value should be written into the empty channel: `now`, or a moment to come."""
         if not self._known or self._taken is None:
             return now
-        return max(now, self._taken + PERIOD_S - BEFORE_S)
+        next_look = self._taken + PERIOD_S
+        if now > next_look:
+            # It has just looked, or soon will have: what is written now would be old at the look after that.
+            next_look += math.ceil((now - next_look) / PERIOD_S) * PERIOD_S
+        return max(now, next_look - BEFORE_S)
+
+
+def _is_whole(seconds: float) -> bool:
+    """Say whether a time is a small number of periods."""
+    periods = round(seconds / PERIOD_S)
+    return 1 <= periods <= _MISSED_AT_MOST and abs(seconds - periods * PERIOD_S) <= _TOLERANCE_S

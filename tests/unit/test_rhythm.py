@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bridge.client.rhythm import PERIOD_S, Rhythm
+from bridge.client.rhythm import BEFORE_S, PERIOD_S, Rhythm
 
 LOOK_EVERY_S = 0.1
 
@@ -92,3 +92,30 @@ def test_a_client_that_was_busy_is_learned_anew() -> None:
 def test_a_channel_that_nobody_reads_is_left_alone() -> None:
     channel = run([], 5)
     assert channel.written == pytest.approx(0.0, abs=0.2) and channel.ages == []
+
+
+def test_a_look_that_was_missed_by_a_hair_is_not_missed_again_and_again() -> None:
+    rhythm = known()
+    rhythm.wrote(3.01)  # our timer was late: the client has just looked at 3.0
+    for n in range(9):
+        rhythm.look(3.1 + n / 10, full=True)
+    rhythm.look(4.05, full=False)
+    assert rhythm.write_at(4.1) == pytest.approx(3.9 + PERIOD_S - BEFORE_S), "the rhythm is still known"
+
+
+def test_a_value_that_comes_just_after_a_look_waits_for_the_next() -> None:
+    rhythm = known()
+    assert rhythm.write_at(2.5) == pytest.approx(3.0 - BEFORE_S)
+    assert rhythm.write_at(2.99) == 2.99, "the client may not have looked yet"
+    assert rhythm.write_at(3.2) == pytest.approx(4.0 - BEFORE_S), "it would be old by then"
+    assert rhythm.write_at(5.5) == pytest.approx(6.0 - BEFORE_S)
+
+
+def known() -> Rhythm:
+    """A rhythm that knows a client which looks at every full second."""
+    rhythm = Rhythm()
+    for second in (1.0, 2.0):
+        rhythm.wrote(second - 0.5)
+        rhythm.look(second, full=True)
+        rhythm.look(second + 0.1, full=False)
+    return rhythm
