@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from logging import getLogger
 from typing import cast
@@ -39,6 +40,7 @@ class Child:
         self._name = name
         self._has_descendants = has_descendants
         self._tail = b""
+        self._tail_text: str | None = ""
         self._exit: asyncio.Future[int] | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._process: psutil.Process | None = None
@@ -80,7 +82,9 @@ class Child:
     @property
     def tail(self) -> str:
         """The end of its standard output and error, for people."""
-        return self._tail.decode("utf-8", "replace")
+        if self._tail_text is None:
+            self._tail_text = self._tail.decode("utf-8", "replace")
+        return self._tail_text
 
     async def wait(self) -> int:
         """Return the exit status when the process has ended; minus the number of a signal that ended it."""
@@ -115,9 +119,9 @@ class Child:
         """Return the CPU time so far, user and system, of the process with its threads (and of its descendants)."""
         if self._process is not None and self.running:
             with contextlib.suppress(psutil.Error):
-                times = self._process.cpu_times()
-                total = times.user + times.system
+                total = _own_cpu(self._process)
                 if self._has_descendants:
+                    times = self._process.cpu_times()
                     living = sum(_own_cpu(child) for child in self._process.children(recursive=True))
                     total += times.children_user + times.children_system + living
                 self._cpu_seconds = max(self._cpu_seconds, total)
@@ -125,6 +129,7 @@ class Child:
 
     def _hear(self, data: bytes) -> None:
         self._tail = (self._tail + data)[-TAIL_BYTES:]
+        self._tail_text = None  # it is asked for once a second, and mostly nothing was added
 
     def _ended(self) -> None:
         assert self._transport is not None and self._exit is not None
@@ -136,6 +141,12 @@ class Child:
 
 
 def _own_cpu(process: psutil.Process) -> float:
+    if sys.platform == "linux":
+        # The process' own clock (clock_getcpuclockid(3)): one call instead of thirteen, and in nanoseconds.
+        try:
+            return time.clock_gettime((~process.pid << 3) | 2)
+        except OSError:
+            return 0.0
     try:
         times = process.cpu_times()
     except psutil.Error:
