@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 CHANNEL_BYTES = 1024
@@ -62,6 +63,8 @@ class AppIpc:
         def channel(number: int) -> Channel:
             return Channel(memory[number * CHANNEL_BYTES : (number + 1) * CHANNEL_BYTES])
 
+        self.flags: Callable[[], bytes] = memory[::CHANNEL_BYTES].tobytes
+        """Returns the flags of all channels, by their numbers: not 0 where a message has not been read."""
         self.process_control_request = channel(0)
         self.graphics_reply = channel(3)
         self.heartbeat = channel(4)

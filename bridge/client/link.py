@@ -1,6 +1,6 @@
 """The conversation with the client while the job runs: orders and heartbeats in, progress out.
 
-One timer, ten times a second, looks at the flags; memory that another process writes gives no notice. Nothing is
+A bell rings when the client has been at the memory, and once a second all is looked at anyway. Nothing is
 parsed that has not changed, and nothing here ever waits, so that an order is taken even while the hypervisor is slow: a
 client whose second order waits for three minutes kills the job.
 """
@@ -13,15 +13,18 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Protocol
 
+from ..beat import next_beat
 from .app_ipc import AppIpc, AppStatus, Control, Heartbeat, parse_control, parse_heartbeat
+from .bell import LOOK_EVERY_S, Bell
 from .init_data import InitData
 from .rhythm import PERIOD_S, Rhythm
 from .trickles import Trickles
 
 logger = getLogger(__name__)
 
-LOOK_EVERY_S = 0.1
-STATUS_EVERY_S = 1.0
+STATUS_EVERY_S = 0.8
+"""So often the status is said when nothing changes: a little more often than the client looks."""
+
 CLIENT_CHECK_EVERY_S = 10.0
 SILENT_AFTER_S = 5.0
 """Heartbeats stop at once when a client shuts down, and the quit of one that throttles is usually lost."""
@@ -74,6 +77,7 @@ class ClientLink:
         self._timer: asyncio.TimerHandle | None = None
         self._due: asyncio.TimerHandle | None = None
         self._rhythm = Rhythm()
+        self._bell = Bell(ipc, self._look, clock)
         self._status = AppStatus(init_data.wu_cpu_time, init_data.wu_cpu_time)
         self._sent: AppStatus | None = None
         self._sent_at = 0.0
@@ -113,13 +117,16 @@ class ClientLink:
         """Write the newest status if the channel is free and the moment is right; else see to it that it will be."""
         now = self._clock()
         full = self._ipc.app_status.full
+        if self._bell.status_seen_at > self._sent_at:
+            self._rhythm.look(self._bell.status_seen_at, full=True)
         self._rhythm.look(now, full=full)
-        if full or (self._sent == self._status and now - self._sent_at < STATUS_EVERY_S):
+        news = self._sent != self._status
+        if full or (now_or_never and not news):
             return
-        wait = 0.0 if now_or_never else self._rhythm.write_at(now) - now
-        if wait > 0:
+        at = self._rhythm.write_at(now) if news else max(self._rhythm.write_at(now), self._sent_at + STATUS_EVERY_S)
+        if at > now and not now_or_never:
             if self._due is None and self._timer is not None:
-                self._due = asyncio.get_running_loop().call_later(wait, self._now_due)
+                self._due = asyncio.get_running_loop().call_later(at - now, self._now_due)
             return
         if self._ipc.app_status.send(self._status.encode()):
             self._rhythm.wrote(now)
@@ -143,7 +150,8 @@ class ClientLink:
     def start(self, orders: Orders) -> None:
         """Begin to listen, in the running loop; what the client said before is heard at once."""
         self._orders = orders
-        self._look()
+        self._tick()
+        self._bell.start()
 
     def stop(self) -> None:
         """Listen no more. May be called again."""
@@ -151,9 +159,16 @@ class ClientLink:
             if timer is not None:
                 timer.cancel()
         self._timer = self._due = None
+        self._bell.stop()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(next_beat(loop.time()), self._tick)
+        self._look()
 
     def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+        if self._timer is None:  # the bell rang when we stopped
+            return
         ipc = self._ipc
         if ipc.process_control_request.full:
             self._obey()

@@ -21,6 +21,8 @@ from protocol.files import Door
 from protocol.layout import GUEST_FILES, Share
 from protocol.session import Garbled, Said, Session
 
+from ..beat import next_beat
+
 logger = getLogger(__name__)
 
 REREAD_EVERY_S = 1.0
@@ -95,7 +97,7 @@ class Watch:
         self._read(kind)
 
     def _reread(self) -> None:
-        self._timer = self._loop.call_later(REREAD_EVERY_S, self._reread)
+        self._timer = self._loop.call_at(next_beat(self._loop.time(), REREAD_EVERY_S), self._reread)
         self.look()
 
     def _read(self, kind: str) -> None:

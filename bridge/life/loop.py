@@ -17,6 +17,7 @@ from protocol.layout import Share
 from protocol.messages import Finished, GuestState, HostState, Message, Status
 from protocol.session import Garbled, Said
 
+from ..beat import next_beat
 from ..errors import BridgeError, HostError, HypervisorError
 from ..guest.collect import collect, stderr_tail
 from ..guest.command import Commands
@@ -266,7 +267,7 @@ class TaskLife:
         self._waiting = asyncio.create_task(self._wait_for_machine())
         self._be_patient(self._limited.boot)
         self._watch.start()
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+        self._look_later()
         await self._holding.started()
 
     async def _begin_forwarding(self, *, anew: bool) -> None:
@@ -423,8 +424,12 @@ class TaskLife:
 
     # Looking after the machine
 
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(next_beat(loop.time(), LOOK_EVERY_S), self._look)
+
     def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+        self._look_later()
         self._see_machine()
         self._note_spent(SPENT_EVERY_S)
         if self._forwarding is not None:

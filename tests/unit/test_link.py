@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bridge.client import link as link_module
+from bridge.client import bell
 from bridge.client.app_ipc import SIZE, AppIpc, AppStatus, Heartbeat
 from bridge.client.init_data import InitData
 from bridge.client.link import CLIENT_CHECK_EVERY_S, HEARTBEAT_GIVE_UP_S, STATUS_EVERY_S, ClientLink
@@ -239,7 +239,7 @@ def test_a_client_that_lives_may_be_silent_but_is_feared_once_a_gap() -> None:
 def test_a_client_without_a_pid_is_given_up_when_it_is_silent() -> None:
     async def body(talk: Talk) -> None:
         talk.clock.ahead += CLIENT_CHECK_EVERY_S
-        await asyncio.sleep(0.25)
+        await talk.until(lambda: talk.orders.orders)
         assert talk.orders.orders == ["fear"]
         talk.clock.ahead += HEARTBEAT_GIVE_UP_S
         await talk.until(lambda: len(talk.orders.orders) > 1)
@@ -293,6 +293,6 @@ def test_after_the_end_nothing_is_heard_or_said() -> None:
     async def body(talk: Talk) -> None:
         talk.link.stop()
         talk.client.process_control_request.send("<quit/>")
-        await asyncio.sleep(3 * link_module.LOOK_EVERY_S)
+        await asyncio.sleep(3 * bell.LOOK_EVERY_S)
 
     assert talk(body).orders.orders == []
