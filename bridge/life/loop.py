@@ -166,7 +166,12 @@ class TaskLife:
         self._events.put_nowait((Hold.CLIENT, False))
 
     def fear(self) -> None:
-        """The client is silent and may end us without a word: save the machine, then let it stand still."""
+        """The client is silent and may end us without a word: save the machine, then let it stand still.
+
+        A life that is ending does that anyway, and its guest must run to let go of the share.
+        """
+        if self._facts.interrupted:
+            return
         self._silent = True
         if self._saver is not None and self._state is State.RUNNING:
             self._events.put_nowait(SavingEvent.DUE)

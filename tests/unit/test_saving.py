@@ -310,6 +310,16 @@ def test_a_client_that_falls_silent_finds_a_saved_machine_that_stands_still(slot
     assert lived.did == ["start", "pause", "save checkpoint-1", "resume", "forget", "pause", "resume"]
 
 
+def test_a_client_that_falls_silent_after_its_quit_does_not_hold_the_last_checkpoint_up(slot: Slot) -> None:
+    def act(life: TaskLife) -> None:
+        life.quit()
+        life.fear()
+
+    lived = slot.live(prepare=when_running(act))
+    assert lived.life.kept, "the machine used to be held, and its guest could not let go of the share"
+    assert lived.did == ["start", "pause", "save checkpoint-1", "resume", "forget"]
+
+
 def test_a_machine_that_dies_leaves_its_last_checkpoint(slot: Slot) -> None:
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
         once(lambda: "forget" in machine.calls, lambda: machine.die("signal 9"))
