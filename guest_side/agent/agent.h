@@ -157,6 +157,14 @@ struct status {
     char message[MESSAGE_SIZE];
 };
 
+/*
+ * Results for which there is no room in the share wait: milliseconds between
+ * two tries, and how many there are before the task has failed. The host's
+ * disk may be full for an hour, but a result may also be larger than any disk.
+ */
+#define COLLECT_EVERY 2000
+#define COLLECT_TRIES 1800
+
 struct agent {
     struct options options;
     enum phase phase;
@@ -169,6 +177,8 @@ struct agent {
     bool quitting; /* SIGTERM */
     pid_t copier;
     pid_t uploader; /* copies one output; never at the same time as the copier */
+    int64_t collect_at; /* not before */
+    int collect_tries;
     struct program program;
     struct status status;
 };
@@ -223,6 +233,12 @@ pid_t copy_upload(const struct agent *agent, const char *name);
 
 /* Why the last child failed, from its wait status; NULL if it did not. */
 const char *copy_failure(int status);
+
+/* Did it fail for want of room in the share? Then it may be tried again. */
+bool copy_had_no_room(int status);
+
+/* The errors of writing into the share that are the host's trouble, and pass. */
+bool is_want_of_room(int error);
 
 /* ----------------------------------------------------------- program.c -- */
 

@@ -24,6 +24,7 @@
 #define PART ".part" /* the temporary name; a name of the task's own has no point in front */
 #define BUFFER_SIZE (1 << 20)
 #define STDERR_MAX 65536
+#define NO_ROOM 2 /* exit status of the child */
 
 static char *failure; /* shared with the child */
 
@@ -37,6 +38,15 @@ static void fail(const char *format, ...)
     vsnprintf(failure, MESSAGE_SIZE, format, arguments);
     va_end(arguments);
     _exit(1);
+}
+
+/* Writing into the share has failed. */
+static void fail_writing(const char *name, int error) __attribute__((noreturn));
+
+static void fail_writing(const char *name, int error)
+{
+    snprintf(failure, MESSAGE_SIZE, "cannot write %s: %s", name, strerror(error));
+    _exit(is_want_of_room(error) ? NO_ROOM : 1);
 }
 
 static int copy_bytes(int from, int to)
@@ -134,28 +144,31 @@ static void fetch(const struct agent *agent)
 static void collect_one(int work, int out, const char *name)
 {
     int from = open_regular(work, name, 0), error;
+    char path[300];
 
     if (from < 0) {
         say("no output %s: %s", name, strerror(-from));
         return;
     }
     error = place(from, out, name, 0644, true);
-    if (error != 0)
-        fail("cannot write out/%s: %s", name, strerror(-error));
+    if (error != 0) {
+        snprintf(path, sizeof path, "out/%s", name);
+        fail_writing(path, -error);
+    }
     close(from);
 }
 
 static int open_out(int guest)
 {
     if (mkdirat(guest, "out", 0755) != 0 && errno != EEXIST)
-        fail("cannot make out: %s", strerror(errno));
+        fail_writing("out", errno);
     return open_dir(guest, "out");
 }
 
 static void sync_out(int out)
 {
     if (fsync(out) != 0)
-        fail("cannot sync out: %s", strerror(errno));
+        fail_writing("out", errno);
 }
 
 static void collect_outputs(const struct task *task, int work, int guest)
@@ -177,7 +190,7 @@ static void collect_stderr(const struct task *task, int work, int guest)
 
     error = wire_publish(guest, "stderr", tail, len > 0 ? (size_t)len : 0, false);
     if (error != 0)
-        fail("cannot write stderr: %s", strerror(-error));
+        fail_writing("stderr", -error);
 }
 
 static void collect(const struct agent *agent)
@@ -243,6 +256,16 @@ pid_t copy_upload(const struct agent *agent, const char *name)
 {
     uploaded = name;
     return start(upload, agent);
+}
+
+bool is_want_of_room(int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == EIO;
+}
+
+bool copy_had_no_room(int status)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == NO_ROOM;
 }
 
 const char *copy_failure(int status)

@@ -89,12 +89,27 @@ static void judge_program(struct agent *agent, bool stopped)
     enter(agent, ENDED);
 }
 
+static void wait_for_room(struct agent *agent, const char *failure)
+{
+    struct status *status = &agent->status;
+
+    if (agent->collect_tries == 1) {
+        say("%s; waiting for room", failure);
+        snprintf(status->message, sizeof status->message, "%s", failure);
+        status->changed = true;
+    }
+    agent->collect_at = milliseconds() + COLLECT_EVERY;
+    enter(agent, ENDED);
+}
+
 static void judge_copier(struct agent *agent, int status)
 {
     const char *failure = copy_failure(status);
 
     agent->copier = 0;
-    if (failure != NULL) {
+    if (copy_had_no_room(status) && ++agent->collect_tries < COLLECT_TRIES) {
+        wait_for_room(agent, failure);
+    } else if (failure != NULL) {
         life_fail(agent, "%s", failure);
     } else if (agent->phase == FETCHING) {
         enter(agent, READY);
@@ -141,6 +156,8 @@ static void publish_finished(struct agent *agent)
     if (program->message[0] != '\0')
         wire_put_text(&writer, "message", program->message);
     error = publish_in(agent->options.guest, "finished", &writer, true);
+    if (is_want_of_room(-error))
+        return; /* the next step tries again */
     if (error != 0)
         life_fail(agent, "cannot write finished: %s", strerror(-error));
     else
@@ -243,8 +260,10 @@ static void come_back(struct agent *agent, int64_t now)
     agent->status.changed |= agent->status.heartbeat > 0;
     mirror_again();
     numbered_again();
-    if (agent->phase == DONE)
+    if (agent->phase == COLLECTING || agent->phase == REPORTING || agent->phase == DONE) {
+        stop_copier(agent);
         enter(agent, ENDED);
+    }
 }
 
 /* -------------------------------------------------------------- step ---- */
@@ -259,7 +278,7 @@ static void step_with_share(struct agent *agent, int64_t now)
         task_look(agent, now);
     status_publish(agent, now); /* `ready`, before a start that may take a while */
     pursue_command(agent, now);
-    if (agent->phase == ENDED && agent->uploader <= 0)
+    if (agent->phase == ENDED && agent->uploader <= 0 && now >= agent->collect_at)
         start_copier(agent, copy_collect(agent), COLLECTING);
     told = mirror_publish(options, now, program_cpu(&agent->program));
     told = numbered_publish(agent, now) && told;
