@@ -90,7 +90,10 @@ class Hypervisor(Protocol):
         """Let a paused machine go on."""
 
     async def wait(self) -> str:
-        """Return when the machine has ended by itself or by `stop`, with the reason in a few words."""
+        """Return when the machine has ended by itself or by `stop`, with the reason in a few words.
+
+        :raise HostError: it stands still, because the host cannot read or write its disk.
+        """
 
     async def stop(self) -> None:
         """End the machine now, asking nobody; returns when it is gone. What it had in memory is lost."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import HypervisorError
+from bridge.errors import HostError, HypervisorError
 from bridge.guest.folders import make_anew
 from bridge.guest.stage import stage_in
 from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, Saves, load
 from bridge.image import load_image
 from bridge.job import Job
+from bridge.trees import remove_tree
 from guest_side import read_agent
 from protocol.codec import decode, encode
 from protocol.files import Door, write_atomic
@@ -222,6 +225,56 @@ def test_a_machine_that_saves_is_found_again_as_it_was(name: str, tmp_path: Path
         assert os.listdir(spec.directory) == []
 
     run(name, tmp_path, image, body)
+
+
+def test_a_disk_of_the_host_that_is_full_is_told(tmp_path: Path, image: Path) -> None:
+    """The machine used to stand still without a word, until the guest counted as lost an hour later."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("cannot mount a small file system here")
+
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        (spec.share.host / "in" / "worker").unlink()
+        (spec.share.host / "in" / "worker").write_text("#!/bin/sh\ndd if=/dev/zero of=big bs=1M count=100\nsync\n")
+        await found.start()
+        with pytest.raises(HostError, match="the host cannot write the machine's disk: No space left on device"):
+            await asyncio.wait_for(found.wait(), AT_MOST_S)
+
+    try:
+        run("qemu", tmp_path, image, body)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.behaviour("B14")
+def test_results_are_brought_again_when_the_guest_finds_its_folder_empty(tmp_path: Path, image: Path) -> None:
+    """A machine that was saved between its outputs and `finished` used to say `finished` alone when it was restored.
+
+    Which of the last phases the guest is in when it lets go is a matter of milliseconds; it must hold in each.
+    """
+
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        task = spec.share.host / "task"
+        size = 8 << 20
+        (spec.share.host / "in" / "worker").unlink()
+        result = f"head -c {size} /dev/zero > out.txt"
+        reports = "for n in 1 2 3 4 5; do echo 0.$n > $VMBRIDGE_SPOOL/fraction_done; sleep 0.1; done"
+        (spec.share.host / "in" / "worker").write_text(f"#!/bin/sh\n{result}\n{reports}\n")
+        write_atomic(task, task.read_bytes() + b"output out.txt\n", durable=False)
+        await found.start()
+        out = spec.share.guest / "out"
+        await until(out.exists)
+        seq = await prepare(found, spec)
+        for name in os.listdir(spec.share.guest):
+            if name != "out":
+                (spec.share.guest / name).unlink()
+        remove_tree(out)
+        write_atomic(spec.share.host / COMMAND, encode(Command(seq + 1, HostState.RUN)), durable=False)
+        await found.resume()
+        await until(lambda: (spec.share.guest / "finished").exists())
+        assert (out / "out.txt").stat().st_size == size
+
+    run("qemu", tmp_path, image, body)
 
 
 @pytest.mark.behaviour("B14")

@@ -78,7 +78,8 @@ def machine(
         words += ["-blockdev", f"driver=file,filename={_option(work_disk)},node-name=work-file"]
         words += ["-blockdev", f"driver=qcow2,file=work-file,node-name={NODE}"]
     if image.work_disk is not None:
-        words += ["-device", f"virtio-blk-pci,drive={NODE}"]
+        # When the host cannot write its disk the machine stands still: the guest would take it for its own trouble.
+        words += ["-device", f"virtio-blk-pci,drive={NODE},werror=stop,rerror=stop"]
     if from_tag is not None:
         words += ["-loadvm", from_tag, "-S"]
     return words

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
-from ...errors import CommandFailed, NotPermitted
+from ...errors import CommandFailed, HostError, NotPermitted
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
@@ -36,6 +37,7 @@ class Qemu:
         self._spec = spec
         self._child = Child("QEMU")
         self._qmp = QMPClient("vmbridge")
+        self._disk_trouble = EventListener("BLOCK_IO_ERROR")
         self._state = MachineState.ABSENT
         self._found: Accelerated | None = None
 
@@ -58,6 +60,8 @@ class Qemu:
         qemu = await self._probe()
         self._child = Child("QEMU")
         self._qmp = QMPClient("vmbridge")
+        self._disk_trouble = EventListener("BLOCK_IO_ERROR")
+        self._qmp.register_listener(self._disk_trouble)
         # A socket pair, not a socket file: nothing to clean up, no path that is too long, nobody else can connect.
         ours, theirs = socket.socketpair()
         with theirs:
@@ -78,6 +82,8 @@ class Qemu:
         try:
             async with self._translated("start"):
                 await asyncio.wait_for(self._qmp.connect(ours), _QMP_WITHIN_S)
+                if from_tag is not None:
+                    await asyncio.wait_for(self._qmp.execute("cont"), _QMP_WITHIN_S)
         except BaseException:
             await self.stop()
             self._state = MachineState.ABSENT
@@ -94,7 +100,16 @@ class Qemu:
             self._state = MachineState.RUNNING
 
     async def wait(self) -> str:
-        status = await self._child.wait()
+        ended = asyncio.ensure_future(self._child.wait())
+        trouble = asyncio.ensure_future(self._disk_trouble.get())
+        try:
+            await asyncio.wait((ended, trouble), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                raise HostError(_told(trouble.result()))
+            status = ended.result()
+        finally:
+            ended.cancel()
+            trouble.cancel()
         if status < 0:
             return f"QEMU was ended by signal {-status}"
         if status:
@@ -159,7 +174,6 @@ class Qemu:
         except CommandFailed as error:
             logger.warning("the machine's disk was not tidied up: %s", error)
         await self._launch(tag)
-        await self._execute("cont")
 
     @property
     def _work_disk(self) -> Path:
@@ -196,6 +210,11 @@ class Qemu:
                 await asyncio.wait_for(self._child.wait(), 1.0)
             said = self._child.tail.strip()[-600:] or str(error) or type(error).__name__
             raise CommandFailed(f"QEMU failed at {doing}: {said}") from error
+
+
+def _told(event: Message) -> str:
+    data: Any = event["data"]
+    return f"the host cannot {data['operation']} the machine's disk: {data['reason']}"
 
 
 def _digest(file: Path) -> str:
