@@ -60,6 +60,8 @@ class FakeMachine:
             raise HypervisorError(f"{verb} failed on purpose")
 
     async def probe(self) -> str:
+        if self.fail_at == "probe":
+            raise HypervisorError("probe failed on purpose")
         return "a fake"
 
     async def start(self) -> None:

@@ -1,15 +1,15 @@
 """What is known on disk of a machine's saved states, when the next one is due, and whether there is room for it.
 
 A state counts when the record of it is on the disk, which is written when the hypervisor has concluded the saving. So
-at every instant the record names only states that are whole. It names at most two, newest first: an older one goes
-when a newer one is complete.
+at every instant the record names only states that are whole. It names at most two, newest first: the last one, and the
+one from which the machine came to it, which is known to work. An older one goes when a newer one is complete.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from logging import getLogger
 from pathlib import Path
@@ -22,7 +22,6 @@ from .accounting import Progress
 logger = getLogger(__name__)
 
 FORMAT = "vmbridge-checkpoints 1"
-KEPT = 2
 MOST_TRIES = 3
 """A state whose guest has not said a word after so many restores is given up for an older one."""
 
@@ -45,9 +44,13 @@ class Checkpoints:
     """The record of one machine's saved states, in a folder of the machine's own."""
 
     def __init__(self, folder: Path, description: Mapping[str, str]) -> None:
-        """Read the record; what cannot be read, or was saved on another kind of machine, is no state."""
+        """Read the record; what makes no sense, or was saved on another kind of machine, is no state.
+
+        :raise OSError: it is there and cannot be read.
+        """
         self._file = folder / RECORD
         self._description = dict(description)
+        self._current: str | None = None
         self.number, self.states = self._read()
 
     def _read(self) -> tuple[int, list[SavedState]]:
@@ -63,8 +66,8 @@ class Checkpoints:
             return number, [_state(entry) for entry in record["states"]]
         except FileNotFoundError:
             return 0, []
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("the record of checkpoints cannot be read and is not used: %r", error)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            logger.warning("the record of checkpoints makes no sense and is not used: %r", error)
             return 0, []
 
     @property
@@ -80,16 +83,24 @@ class Checkpoints:
     def add(self, state: SavedState) -> None:
         """Record a state that is whole; on the disk when this returns.
 
+        The one before it is the one from which the machine came. A newer one that could not be restored goes.
+
         :raise OSError: it could not be written; the record is as it was.
         """
-        self._write([state, *self.states][:KEPT])
+        before = [known for known in self.states if known.tag == self._current]
+        self._write([state, *before])
+        self._current = state.tag
 
     def tried(self, state: SavedState) -> None:
         """Record that `state` is about to be restored once more.
 
         :raise OSError: it could not be written.
         """
-        self._write([replace(known, tries=known.tries + 1) if known == state else known for known in self.states])
+        self._count(state.tag, state.tries + 1)
+
+    def restored(self, state: SavedState) -> None:
+        """The machine goes on from `state`, though nobody knows whether its guest speaks."""
+        self._current = state.tag
 
     def drop(self, state: SavedState) -> None:
         """Forget a state that cannot be restored.
@@ -100,11 +111,22 @@ class Checkpoints:
 
     def works(self) -> None:
         """Record that the guest of the restored state has spoken. If that fails, the tries just go on counting."""
-        if any(known.tries for known in self.states):
-            try:
-                self._write([replace(known, tries=0) for known in self.states])
-            except OSError as error:
-                logger.warning("it cannot be noted that the restore went well: %s", error)
+        self._judge_current(lambda tries: 0)
+
+    def spared(self) -> None:
+        """Record that the guest of the restored state was given no time to speak, so that this was no try."""
+        self._judge_current(lambda tries: max(0, tries - 1))
+
+    def _judge_current(self, change: Callable[[int], int]) -> None:
+        for known in self.states:
+            if known.tag == self._current and (tries := change(known.tries)) != known.tries:
+                try:
+                    self._count(known.tag, tries)
+                except OSError as error:
+                    logger.warning("it cannot be noted how the restore went: %s", error)
+
+    def _count(self, tag: str, tries: int) -> None:
+        self._write([replace(known, tries=tries) if known.tag == tag else known for known in self.states])
 
     def spent_s(self) -> float:
         """Return the CPU time of the machine over all its starts, in seconds, as far as it was noted."""

@@ -18,18 +18,19 @@ from protocol.messages import Finished, GuestState, HostState, Message, Status
 from protocol.session import Garbled, Said
 
 from ..beat import next_beat
-from ..errors import BridgeError, HostError, HypervisorError
+from ..errors import BridgeError, HostError
 from ..guest.collect import collect, stderr_tail
 from ..guest.command import Commands
 from ..guest.watch import Watch
 from ..hypervisors import Hypervisor, MachineState, Saves
 from ..job import Job
 from .accounting import Progress, account
-from .checkpoints import MOST_TRIES, Checkpoints, SavedState
+from .checkpoints import Checkpoints, SavedState, any_recorded
 from .decide import Facts, Outcome, decide, may_go_on
 from .forwarding import Forwarding, Nobody, Project
 from .holding import Hold, Holding
 from .patience import BOOT, SILENCE, Limits, Patience
+from .restoring import restore
 from .saving import GoingOn, Machine, Saver
 from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
 
@@ -119,6 +120,7 @@ class TaskLife:
         self._leave_timer: asyncio.TimerHandle | None = None
         self._silent = False
         self._complaints = 0
+        self._guest_said: str | None = None
         self._unheard = False
         self.results: list[Path] = []
         self.kept = False
@@ -208,8 +210,11 @@ class TaskLife:
 
     async def _take_job_step(self, event: Event) -> None:
         state, actions = step(JOB, self._state, event)
-        if self._record is not None and self._state is State.BOOTING and state is State.RUNNING:
-            self._record.works()
+        if self._record is not None and self._state is State.BOOTING:
+            if event is Event.UP:
+                self._record.works()
+            elif event is Event.QUIT:
+                self._record.spared()
         if state is not self._state:
             logger.info("%s -> %s: %s", self._state.value, state.value, event.value)
             self._state = state
@@ -245,6 +250,7 @@ class TaskLife:
         if self._going_on is not None and isinstance(self._hypervisor, Saves):
             self._record = Checkpoints(self._scratch, await self._hypervisor.description())
             self._spent_before_s = max(self._spent_before_s, self._record.spent_s())
+        self._progress = replace(self._progress, cpu_seconds=self._spent_before_s)
         # A guest that is restored has obeyed all that was said to it before.
         self._commands.seq = 1 + max((state.seq for state in self._states()), default=0)
         await asyncio.to_thread(self._stage, self._commands.seq)
@@ -284,35 +290,16 @@ class TaskLife:
     async def _restore(self) -> bool:
         """Start the machine from its newest state that can be restored; say whether there was one.
 
-        What fails may be the host's trouble, and passes. So a state is given up only after some tries, and the job
-        begins anew only when all of them are.
-
         :raise HypervisorError: none can be restored now.
         """
         if self._record is None or not isinstance(self._hypervisor, Saves):
             return False
-        failure: HypervisorError | None = None
-        for state in list(self._record.states):
-            if state.tries >= MOST_TRIES:
-                logger.warning("no guest has spoken after %d restores of %s", state.tries, state.tag)
-                self._record.drop(state)
-                continue
-            self._record.tried(state)
-            try:
-                await self._hypervisor.restore(state.tag)
-            except HypervisorError as error:
-                logger.warning("%s cannot be restored: %s", state.tag, error)
-                failure = error
-                continue
-            done = state.progress.fraction_done
-            logger.info("restored from %s, %s done", state.tag, "nothing said" if done is None else f"{done:.1%}")
+        state = await restore(self._hypervisor, self._record)
+        if state is not None:
             self._set_progress(replace(state.progress, cpu_seconds=self._spent_before_s))
-            return True
-        if failure is not None:
-            raise failure
-        if self._spent_before_s:
+        elif self._spent_before_s:
             logger.info("nothing to restore from: the job begins anew")
-        return False
+        return state is not None
 
     async def _leave(self) -> None:
         """Take a last checkpoint, also of a machine that the client holds: it must run for a moment."""
@@ -360,7 +347,9 @@ class TaskLife:
             self._watch.stop()
         if self._waiting is not None:
             self._waiting.cancel()
-        self.kept = bool(self._states()) and may_go_on(self._facts)
+        # Trouble may have come before the record was read: what lies there is the last owner's, and wanted.
+        states = any_recorded(self._scratch) if self._record is None else bool(self._record.states)
+        self.kept = self._going_on is not None and states and may_go_on(self._facts)
         if self.kept:
             self._note_spent(0.0)
             await self._hypervisor.stop()
@@ -386,10 +375,21 @@ class TaskLife:
             return
         self._be_patient(self._limited.silence)
         self._set_progress(account(self._progress, news.message))
-        if self._saver is not None and isinstance(news.message, Status):
-            self._saver.hear(news.message)
+        if isinstance(news.message, Status):
+            self._hear_status(news.message)
         if event := self._event_of(news.message):
             self._events.put_nowait(event)
+
+    def _hear_status(self, status: Status) -> None:
+        asked = self._saver is not None and not self._saver.idle
+        if self._saver is not None:
+            self._saver.hear(status)
+        tells = status.state is not GuestState.ERROR and not asked and self._complaints < COMPLAINTS
+        if tells and status.message != self._guest_said:
+            self._guest_said = status.message
+            if status.message:
+                self._complaints += 1
+                logger.info("the guest says: %s", status.message)
 
     def _event_of(self, message: Message) -> Event | None:
         if isinstance(message, Finished):

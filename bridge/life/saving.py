@@ -26,6 +26,7 @@ from ..guest.command import Commands
 from ..hypervisors import Saves
 from .accounting import Progress
 from .checkpoints import Checkpoints, SavedState, Schedule
+from .restoring import forget_strays
 from .tables import CHECKPOINT, Action, Saving, SavingEvent, step
 
 logger = getLogger(__name__)
@@ -156,16 +157,17 @@ class Saver:
     async def _try(self, work: Coroutine[Any, Any, None], done: SavingEvent) -> None:
         try:
             await work
-        except (NotNow, BridgeError, OSError) as error:
+        except Exception as error:  # whatever it is, the machine runs on, and nobody must wait for this one's end
             self._schedule.failed(self._clock())
-            logger.warning("no checkpoint this time: %s", error)
+            why = error if isinstance(error, NotNow | BridgeError | OSError) else repr(error)
+            logger.warning("no checkpoint this time: %s", why)
             self._post(SavingEvent.FAILED)
         else:
             self._post(done)
 
     async def _make_ready(self) -> None:
         """Have the guest let go of the share."""
-        if reason := self._room():
+        if reason := await asyncio.to_thread(self._room):  # it counts the files of a guest, who may have made many
             raise NotNow(reason)
         if self._lock is not None:
             try:
@@ -173,6 +175,9 @@ class Saver:
             except Timeout:
                 if not self.leaving:
                     raise NotNow("another machine of this host is being saved") from None
+            except (OSError, NotImplementedError) as error:
+                logger.warning("no turns are taken with the other machines of this host: %s", error)
+                self._lock = None
         seq = self._commands.give(HostState.PREPARE)
         try:
             await asyncio.wait_for(self._answer(seq), ANSWER_WITHIN_S)
@@ -201,24 +206,25 @@ class Saver:
         loop = asyncio.get_running_loop()
         hypervisor = self._machine.hypervisor
         begun = loop.time()
-        await self._machine.hold()
         try:
+            await self._machine.hold()
             if held := await hypervisor.held_back():
                 raise NotNow(held)
             progress = self._machine.progress()
             progress = replace(progress, checkpoint_cpu_seconds=progress.cpu_seconds)
             tag = self._record.next_tag()
             await hypervisor.save(tag)
-            await asyncio.to_thread(self._record.add, SavedState(tag, self._commands.seq, progress))
+            try:
+                await asyncio.to_thread(self._record.add, SavedState(tag, self._commands.seq, progress))
+            except OSError:
+                await forget_strays(hypervisor, self._record)  # it is the largest of them, and the disk may be full
+                raise
         finally:
             await self._machine.release()
         stood_still_s = loop.time() - begun
         self._schedule.taken(self._clock(), stood_still_s)
         logger.info("checkpoint %s taken, the machine stood still for %.2f seconds", tag, stood_still_s)
-        try:
-            await hypervisor.forget_all_but([state.tag for state in self._record.states])
-        except BridgeError as error:
-            logger.warning("an older checkpoint stays: %s", error)
+        await forget_strays(hypervisor, self._record)
 
     async def _end(self) -> None:
         if self._task is not None:

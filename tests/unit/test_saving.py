@@ -16,11 +16,10 @@ from filelock import FileLock
 from bridge.errors import HostError, HypervisorError
 from bridge.hypervisors import MachineSpec, Saves
 from bridge.job import Job
-from bridge.life import saving
+from bridge.life import restoring, saving
 from bridge.life.accounting import Progress
 from bridge.life.checkpoints import (
     COST_FACTOR,
-    KEPT,
     MOST_TRIES,
     RECORD,
     RETRY_S,
@@ -123,7 +122,8 @@ class Slot:
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Slot:
+def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slot:
+    monkeypatch.setattr(restoring, "AGAIN_S", 0.01)
     return Slot(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_checkpoints_are_taken_when_they_are_due(slot: Slot) -> None:
 
     lived = slot.live(period_s=0.5, prepare=prepare)
     assert lived.did[1:5] == ["pause", "save checkpoint-1", "resume", "forget"]
-    assert len(lived.machine.saved) <= KEPT, "an older one goes when a newer one is complete"
+    assert len(lived.machine.saved) <= 2, "an older one goes when a newer one is complete"
     assert lived.outcome.end is End.SUCCESS
 
 
@@ -353,7 +353,7 @@ def test_the_older_one_serves_when_the_newest_cannot_be_restored(slot: Slot) -> 
         slot.live(prepare=when_running(lambda life: life.quit()))
     slot.saved.remove("checkpoint-2")
     lived = slot.live((0.2, say("finished", "code 0\n")))
-    assert lived.did[:2] == ["restore checkpoint-2", "restore checkpoint-1"]
+    assert lived.did[:3] == ["restore checkpoint-2", "restore checkpoint-2", "restore checkpoint-1"]
     assert lived.outcome.end is End.SUCCESS
 
 
@@ -363,7 +363,7 @@ def test_a_guest_that_never_speaks_after_a_restore_is_given_up(slot: Slot) -> No
 
     def mute(machine: FakeSavingMachine, life: TaskLife) -> None:
         machine.speaks = False
-        once(lambda: machine.calls, life.quit)
+        once(lambda: machine.calls, lambda: machine.die("signal 9"))
 
     for _ in range(MOST_TRIES):
         assert slot.live(prepare=mute).did[0] == "restore checkpoint-2"
@@ -379,8 +379,119 @@ def test_trouble_with_all_restores_passes_or_not(slot: Slot) -> None:
     for _ in range(MOST_TRIES):
         lived = slot.live(prepare=prepare)
         assert lived.outcome.end is End.BRIDGE_FAILED and isinstance(lived.outcome.error, HypervisorError)
-        assert lived.life.kept and lived.did == ["restore checkpoint-1"], "a host without memory, say: nothing is lost"
+        assert lived.life.kept, "a host without memory, say: nothing is lost"
+        assert lived.did == ["restore checkpoint-1"] * 2
     assert slot.live((0.2, say("finished", "code 0\n")), prepare=prepare).did == ["start"]
+
+
+@pytest.mark.parametrize("where", ["probe", "description", "stage"])
+def test_trouble_before_the_machine_keeps_everything(slot: Slot, where: str) -> None:
+    """The machine used to be deleted when the hypervisor could not be asked, and the CPU time noted as none."""
+    slot.live((0.0, burn(40.0)), prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        def broken(*_: object) -> None:
+            raise OSError("Input/output error")
+
+        if where == "probe":
+            machine.fail_at = where
+        elif where == "description":
+            machine.description = broken  # type: ignore[assignment, method-assign]
+        else:
+            life._stage = broken
+
+    lived = slot.live(prepare=prepare)
+    assert lived.outcome.end is End.BRIDGE_FAILED and lived.life.kept
+    assert "remove" not in lived.machine.calls
+    assert slot.record.spent_s() == 40.0
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
+
+
+def test_a_quit_before_the_guest_has_spoken_is_no_try(slot: Slot) -> None:
+    """A client that was restarted some times while its jobs came up used to lose their checkpoints."""
+    slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def mute(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.speaks = False
+        once(lambda: machine.calls, life.quit)
+
+    for _ in range(MOST_TRIES + 1):
+        assert slot.live(prepare=mute).life.kept
+    assert slot.record.states[0].tries == 0
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
+
+
+def test_trouble_that_passes_at_once_costs_no_checkpoint(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older one used to be restored when a QEMU that was being killed still held the disk."""
+    monkeypatch.setattr(restoring, "AGAIN_S", 0.1)
+    for _ in range(2):
+        slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.fail_at = "restore"
+        once(lambda: machine.calls, lambda: setattr(machine, "fail_at", None))
+
+    lived = slot.live((0.2, say("finished", "code 0\n")), prepare=prepare)
+    assert lived.did[:2] == ["restore checkpoint-2"] * 2
+
+
+def test_a_state_that_works_is_not_let_go_for_one_that_does_not(slot: Slot) -> None:
+    """After a restore of the older one, the next checkpoint used to push it out and keep the broken one."""
+    for _ in range(2):
+        slot.live(prepare=when_running(lambda life: life.quit()))
+    slot.saved.remove("checkpoint-2")
+    slot.live(prepare=when_running(lambda life: life.quit()))
+    assert [state.tag for state in slot.record.states] == ["checkpoint-3", "checkpoint-1"]
+    assert slot.saved == ["checkpoint-1", "checkpoint-3"]
+
+
+def test_strays_go_at_a_restore(slot: Slot) -> None:
+    slot.live(prepare=when_running(lambda life: life.quit()))
+    slot.saved.append("checkpoint-2")  # whole, but the bridge was killed before it was recorded
+    lived = slot.live(prepare=when_running(lambda life: life.quit()))
+    assert lived.life.kept and slot.record.states[0].tag == "checkpoint-2", "its tag is free again"
+    assert lived.did[:2] == ["restore checkpoint-1", "forget"]
+
+
+def test_a_state_that_cannot_be_recorded_goes_at_once(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    """It used to stay on a disk that was too full for its record."""
+
+    def room() -> None:
+        (slot.machine / f".{RECORD}.tmp").mkdir(exist_ok=True)
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, room=room, prepare=prepare)
+    assert lived.did[:5] == ["start", "pause", "save checkpoint-1", "forget", "resume"]
+    assert lived.machine.saved == []
+
+
+def test_a_lock_that_cannot_be_had_is_no_reason(slot: Slot, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A project's folder that may not be written used to mean that there never was a checkpoint."""
+    lived = slot.live(lock=tmp_path, prepare=when_running(lambda life: life.quit()))
+    assert lived.life.kept and slot.record.states
+    assert "no turns are taken with the other machines" in caplog.text
+
+
+def test_a_checkpoint_that_fails_unexpectedly_has_failed(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    """A guest's folders, nested deeply, used to leave a checkpoint under way for ever."""
+
+    def room() -> str | None:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    lived = slot.live(room=room, prepare=when_running(lambda life: life.quit()))
+    assert lived.outcome.end is End.INTERRUPTED
+    assert caplog.text.count("no checkpoint this time: RecursionError") == saving.LAST_TRIES
+
+
+def test_what_the_guest_says_is_told_once(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    full = f"{RUNNING}message cannot write out/a: No space left on device\n"
+    again = full.replace("heartbeat 1", "heartbeat 2")
+    script = (0.0, say("status", full)), (0.2, say("status", again)), (0.4, say("finished", "code 0\n"))
+    slot.live(*script, prepare=lambda machine, life: setattr(machine, "deaf", True))
+    assert caplog.text.count("the guest says: cannot write out/a: No space left on device") == 1
 
 
 def test_another_kind_of_machine_begins_anew(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
@@ -447,6 +558,13 @@ def test_the_record_comes_back_as_it_was(slot: Slot) -> None:
 def test_a_broken_record_is_no_record(slot: Slot, content: bytes) -> None:
     (slot.machine / RECORD).write_bytes(content)
     assert slot.record.states == []
+
+
+def test_a_record_that_cannot_be_read_is_no_broken_one(slot: Slot) -> None:
+    """A disk that could not be read for a moment used to cost all checkpoints."""
+    (slot.machine / RECORD).mkdir()
+    with pytest.raises(OSError):
+        _ = slot.record
 
 
 def test_a_record_that_cannot_be_written_is_as_it_was(slot: Slot) -> None:
