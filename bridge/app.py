@@ -26,7 +26,7 @@ from .client.init_data import InitData, Unreadable, read_init_data
 from .client.shmem import attach
 from .client.slot import Slot, exit_status
 
-_UNREADABLE_DELAY_S = 60.0
+_LATER_S = 60.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,20 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The client's sockets and log files: held open here, they would keep the next client from starting.
     os.closerange(3, 256)
     slot = Slot(Path.cwd())
-    if (code := slot.finished()) is not None:
-        return exit_status(code)
     try:
+        if (code := slot.finished()) is not None:
+            return exit_status(code)
         init_data = read_init_data(slot.directory)
         ipc = None if init_data is None else _hello(init_data, slot)
     except (Unreadable, OSError) as error:
-        reason = f"the client cannot be talked to: {error}"
-        print(f"vmbridge-app: {reason}", file=sys.stderr)
-        with contextlib.suppress(OSError):  # without it the client starts us again at once
-            slot.exit_temporarily(_UNREADABLE_DELAY_S, reason)
-        return 0
-    from .for_client import run
+        return _later(slot, f"the client cannot be talked to: {error}")
+    try:
+        from .for_client import run
 
-    return run(slot, init_data, ipc, sys.argv[1:] if argv is None else argv)
+        return run(slot, init_data, ipc, sys.argv[1:] if argv is None else argv)
+    except OSError as error:  # a full disk under the lock, a module that cannot be read: not the job's fault
+        return _later(slot, f"the job cannot begin: {error}")
+
+
+def _later(slot: Slot, reason: str) -> int:
+    """Ask the client to start the job again; any other exit would be an error of the job."""
+    with contextlib.suppress(OSError):  # where nothing can be written, the client starts us again at once
+        print(f"vmbridge-app: {reason}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        slot.exit_temporarily(_LATER_S, reason)
+    return 0
 
 
 def _hello(init_data: InitData, slot: Slot) -> AppIpc:

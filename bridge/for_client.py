@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
@@ -16,15 +16,16 @@ from pathlib import Path
 import psutil
 
 import protocol
+from protocol.files import unfinished
 
 from . import __version__
 from .client.app_ipc import AppIpc, AppStatus
 from .client.init_data import InitData
 from .client.link import ClientLink
-from .client.slot import Locked, Slot, exit_status
+from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
 from .client.trickles import Trickles
-from .errors import BridgeError
-from .home import Home, read_home, write_home
+from .errors import BridgeError, HostError
+from .home import HOME, Home, read_home, write_home
 from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress
 from .life.checkpoints import no_room
@@ -36,7 +37,7 @@ from .life.tables import State
 from .options import OptionError, Options, parse_options
 from .run import by_signals, run_job
 from .verdict import Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_on
-from .workplace import MACHINE
+from .workplace import MACHINE, occupy
 
 logger = getLogger(__name__)
 
@@ -94,6 +95,9 @@ def run(
     if not _lock(slot, lock_within_s):
         return _end(slot, TemporaryExit(_LOCKED_DELAY_S, "another process of this job is still at work in the slot"))
     try:
+        for name in (HOME, FINISH, TEMPORARY_EXIT):
+            with suppress(OSError):
+                unfinished(slot.directory / name).unlink()
         return _end(slot, _run(slot, init_data, ipc, options))
     finally:
         slot.unlock()
@@ -123,14 +127,26 @@ def _lock(slot: Slot, within_s: float) -> bool:
 
 
 def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
-    if (home := read_home(slot.directory)) is not None:
-        logger.info("the results are at their places already, from an earlier start")
-        return asyncio.run(_tell_the_rest(slot, init_data, ipc, home))
     try:
+        if (home := read_home(slot.directory)) is not None:
+            logger.info("the results are at their places already, from an earlier start")
+            _clean(slot.directory)
+            return asyncio.run(_tell_the_rest(slot, init_data, ipc, home))
         job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
         return asyncio.run(_live(job, init_data, ipc, options))
     except BridgeError as error:
         return verdict_on(error)
+    except OSError as error:
+        return verdict_on(HostError(str(error)))
+
+
+def _clean(directory: Path) -> None:
+    """Remove what an earlier start was cut off from removing; if that fails, the job is no less done."""
+    try:
+        with occupy(directory):
+            pass
+    except BridgeError as error:
+        logger.warning("not all is cleaned up: %s", error)
 
 
 def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:

@@ -35,7 +35,10 @@ def write_home(directory: Path, home: Home) -> None:
 
 
 def read_home(directory: Path) -> Home | None:
-    """Return the record; None if there is none that can be read: then the job runs, and nothing is lost but time."""
+    """Return the record; None if there is none, or it makes no sense: then the job runs, and only time is lost.
+
+    :raise OSError: it cannot be read now.
+    """
     try:
         with Door(directory) as door:
             data = door.read(HOME, _LIMIT)
@@ -43,5 +46,5 @@ def read_home(directory: Path) -> Home | None:
             return None
         record: Any = json.loads(data)
         return Home(str(record["message"]), Progress(**record["progress"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, RemoteProtocolError):
+    except (ValueError, KeyError, TypeError, RecursionError, RemoteProtocolError):
         return None

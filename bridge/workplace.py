@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from protocol.files import write_atomic
+from protocol.files import sync_folder, write_atomic
 
 from .errors import HostError, host_trouble
 from .trees import remove_tree
@@ -57,6 +57,7 @@ def occupy(directory: Path, worth_keeping: Callable[[Path], bool] = lambda machi
             _remove(place.machine)
         with host_trouble(f"make {place.machine}"):
             place.machine.mkdir(exist_ok=True)
+            sync_folder(directory)  # a state that is recorded in it is of no use without its name
         try:
             yield place
         finally:

@@ -94,7 +94,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
 
     :raise OSError: it could not be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = unfinished(path)
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     try:
@@ -111,6 +111,11 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """Return the file that a `write_atomic` of `path` leaves behind when its process is killed."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from bridge import for_client
 from bridge.client.init_data import InitData
-from bridge.client.slot import FINISH, Slot
+from bridge.client.slot import FINISH, TEMPORARY_EXIT, Slot
 from bridge.errors import JobFileError
 from bridge.for_client import MAX_CPUS, _adapted
 from bridge.guest.collect import collect
@@ -23,6 +25,8 @@ from bridge.options import Options
 from bridge.verdict import Finish
 from protocol.files import Door
 from protocol.layout import OUT, Share
+
+from ..conftest import REPOSITORY
 
 JOB = """<job_desc><task><virtualmachine>vm</virtualmachine><image>image</image><application>worker</application>
 <copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM></task></job_desc>
@@ -163,3 +167,44 @@ def test_the_record_that_the_results_are_home(tmp_path: Path) -> None:
 def test_a_broken_record_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / HOME).write_bytes(content)
     assert read_home(tmp_path) is None, "then the job runs once more, and nothing is lost"
+
+
+def test_what_was_left_beside_results_that_are_home_goes(slot: Slot) -> None:
+    """A bridge that was killed between the two used to leave its machine in the slot."""
+    write_home(slot.directory, Home("done", Progress()))
+    for name in ("shared", "machine"):
+        (slot.directory / name).mkdir()
+        (slot.directory / name / "file").touch()
+    (slot.directory / ".vmbridge").touch()
+    assert for_client._run(slot, None, None, Options()) == Finish(0, "done")
+    assert not {"shared", "machine", ".vmbridge"} & set(os.listdir(slot.directory))
+    (slot.directory / "shared").mkdir()
+    assert for_client._run(slot, None, None, Options()) == Finish(0, "done"), "somebody's folder changes nothing"
+    assert (slot.directory / "shared").exists()
+
+
+@pytest.mark.parametrize("name", ["boinc_lockfile", FINISH])
+def test_a_slot_that_is_in_trouble_is_no_error_of_the_job(slot: Slot, name: str) -> None:
+    """It used to be a traceback and exit status 1, for which the client gives a job up."""
+    (slot.directory / name).mkdir()
+    program = "from bridge.app import main; raise SystemExit(main([]))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=slot.directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert (slot.directory / TEMPORARY_EXIT).read_text().startswith("60\n")
+
+
+def test_what_a_killed_write_left_goes(slot: Slot) -> None:
+    left = [slot.directory / f".{name}.tmp" for name in (HOME, FINISH, TEMPORARY_EXIT)]
+    for file in left:
+        file.touch()
+    (slot.directory / "job.xml").unlink()
+    assert for_client.run(slot, None, None, []) == 206
+    assert not any(file.exists() for file in left)
