@@ -132,6 +132,16 @@ def test_kvm_that_runs_no_guest_is_not_used(
     assert "KVM is there but does not run a guest" in caplog.text
 
 
+def test_kvm_is_given_time_on_a_busy_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds on the clock used to be all: then TCG it was, and what had been saved under KVM was of no use."""
+    fake_qemu(tmp_path, monkeypatch, "while :; do :; done")
+    monkeypatch.setattr(probe, "_KVM_WITHIN_S", AT_MOST_S)
+    monkeypatch.setattr(probe, "_KVM_WITHIN_CPU_S", 0.2)
+    (tmp_path / "kvm").touch()
+    found = asyncio.run(probe.probe("x86_64", Path("vmlinux"), tmp_path / "kvm"))
+    assert found.accelerator == "tcg", "CPU time is what counts"
+
+
 def test_kvm_for_another_architecture_or_absent_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_qemu(tmp_path, monkeypatch, "touch tried")
     monkeypatch.chdir(tmp_path)
