@@ -9,14 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from . import job, judge
-from .plan import Cell, Fault, Harm, Plan, Step
-from .slot import Ballast, Slot
+from .plan import Fault, Harm, Plan, Step
+from .slot import Ballast, Slot, Told
 
 DEADLINE_S = 300.0
 """So long may one start take on a busy host; a job without harm takes eight seconds."""
@@ -26,17 +25,6 @@ PEACEFUL_STARTS = 6
 """So often it is started without harm until it must be over."""
 
 _LOOK_S = 0.004
-
-
-@dataclass
-class Told:
-    """What came of a round."""
-
-    wrong: list[str] = field(default_factory=list)
-    hit: list[Cell] = field(default_factory=list)
-    starts: int = 0
-    story: list[str] = field(default_factory=list)
-    quit_s: float = 0.0
 
 
 class Round:

@@ -13,10 +13,21 @@ from pathlib import Path
 
 import psutil
 
-from .plan import Step
+from .plan import Cell, Step
 
 DISK_BYTES = 750 << 20
 """So large is the disk of a slot that can be filled: room for the machine, three states and the bridge's reserve."""
+
+
+@dataclass
+class Told:
+    """What came of a round."""
+
+    wrong: list[str] = field(default_factory=list)
+    hit: list[Cell] = field(default_factory=list)
+    starts: int = 0
+    story: list[str] = field(default_factory=list)
+    quit_s: float = 0.0
 
 
 @dataclass
