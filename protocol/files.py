@@ -59,6 +59,14 @@ class Door:
             raise RemoteProtocolError("R1", f"more than {limit:,} bytes")
         return data
 
+    def is_there(self, name: str) -> bool:
+        """Say whether there is anything of this name in the folder. Nothing is opened."""
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except OSError as error:
+            return error.errno != errno.ENOENT
+        return True
+
     def open(self, name: str) -> int:
         """Open the regular file `name`, or `folder/name`, for reading and return its descriptor.
 

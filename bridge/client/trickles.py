@@ -164,6 +164,10 @@ class Trickles:
                 (self._slot / name).replace(self._slot / request)
                 self._requests[request] = None
 
+    def has_news(self) -> bool:
+        """Say whether the client has put a message of the project into the slot."""
+        return any(name.startswith(_DOWN) for name in os.listdir(self._slot))
+
     def trickles_down(self, after: int) -> dict[int, str]:
         """Return the messages of the project from number `after` + 1 on, in the order in which it sent them.
 

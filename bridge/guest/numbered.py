@@ -46,6 +46,10 @@ class Numbered:
         """Look no more. May be called again."""
         self.door.close()
 
+    def is_there(self, kind: str, number: int) -> bool:
+        """Say whether the guest has written anything under this number."""
+        return self.door.is_there(f"{kind}.{number}")
+
     def read(self, kind: str, number: int, now: float, *, over: bool = False) -> Message | None:
         """Return the message `number` of this kind, once it is there and complete; None before.
 

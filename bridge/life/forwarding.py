@@ -69,6 +69,12 @@ class Project(Protocol):
         :raise OSError: not now; it is called again.
         """
 
+    def has_news(self) -> bool:
+        """Say whether there may be messages to this job that `trickles_down` has not returned yet. Cheap: in the loop.
+
+        :raise OSError: it cannot be known.
+        """
+
     def trickles_down(self, after: int) -> Mapping[int, str]:
         """Return the messages to this job with higher numbers than `after`; they count from 1, and are kept."""
 
@@ -100,6 +106,10 @@ class Nobody:
 
     def release(self, trickle: int, upload: int) -> None:
         """Nothing was kept."""
+
+    def has_news(self) -> bool:
+        """Nobody writes."""
+        return False
 
     def trickles_down(self, after: int) -> Mapping[int, str]:
         """Nobody writes."""
@@ -200,6 +210,7 @@ class Forwarding:
         self._told = _Told()
         self._round: asyncio.Task[None] | None = None
         self._again = False
+        self._first = True
         self._trouble = ""
         self._ended = False
 
@@ -233,7 +244,25 @@ class Forwarding:
         if self._round is not None and not self._round.done():
             self._again = True
             return
+        if not (self._first or self._trouble or self._may_be_new()):
+            return
+        self._first = False
         self._round = asyncio.create_task(self._look(over=False))
+
+    def _may_be_new(self) -> bool:
+        """Say whether a round may find something. A thread each second of a job that sends nothing would cost more
+        than all else that the bridge does then.
+        """
+        taken = self._taken
+        try:
+            return (
+                self._guest.is_there(TRICKLE_UP, taken.trickles + 1)
+                or self._guest.is_there(UPLOAD, len(taken.uploads) + 1)
+                or len(self._told.uploads) < len(taken.uploads)
+                or self._project.has_news()
+            )
+        except OSError:
+            return True  # a round tells why
 
     async def last(self) -> None:
         """Take all that a guest has left that writes no more."""

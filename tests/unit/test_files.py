@@ -23,6 +23,13 @@ def test_reads_a_file_whole(tmp_path: Path) -> None:
         assert door.read("absent", 100) is None
 
 
+def test_says_what_is_there_without_opening_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/nonexistent")
+    with Door(tmp_path) as door:
+        assert [door.is_there(name) for name in ("fifo", "link", "absent")] == [True, True, False]
+
+
 @pytest.mark.behaviour("B7")
 def test_one_byte_too_many_is_refused(tmp_path: Path) -> None:
     (tmp_path / "status").write_bytes(b"x" * 101)

@@ -53,6 +53,11 @@ class FakeProject:
     def release(self, trickle: int, upload: int) -> None:
         self.released = trickle, upload
 
+    def has_news(self) -> bool:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return bool(self.messages)
+
     def trickles_down(self, after: int) -> Mapping[int, str]:
         return {number: text for number, text in self.messages.items() if number > after}
 
@@ -224,6 +229,32 @@ def test_what_is_found_while_looking_is_looked_for_again(rig: Rig) -> None:
         await forwarding.end()
         forwarding.look()
         await forwarding.last()
+
+    rig.forward(body)
+
+
+def test_a_job_that_sends_nothing_costs_no_thread(rig: Rig) -> None:
+    """It used to be one each second, and half of all that a bridge at rest used."""
+
+    async def body(forwarding: Forwarding) -> None:
+        async def rounds() -> bool:
+            before = forwarding._round
+            forwarding.look()
+            if forwarding._round is not None:
+                await forwarding._round
+            return forwarding._round is not before
+
+        assert await rounds(), "what lies there already is looked for"
+        assert not await rounds()
+        rig.trickle(1)
+        assert await rounds() and rig.project.staged
+        assert not await rounds()
+        rig.project.messages[1] = "hello"
+        assert await rounds()
+        rig.project.messages.clear()
+        rig.project.full = True
+        assert await rounds(), "what cannot be known is looked at"
+        rig.project.full = False
 
     rig.forward(body)
 
