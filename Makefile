@@ -99,7 +99,7 @@ chaos: guest image  ## kill, quit and cut off the bridge: ROUNDS=n SEED=s
 	$(call need,cc $(QEMU_COMMANDS),gcc libc6-dev $(QEMU_PACKAGES))
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
 
-bench: guest image  ## measure, side by side with a peer: a table and build/bench.json
+bench: guest image  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: its wrapper): a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
 	@$(BIN)/python -m tests.bench
 

@@ -208,3 +208,19 @@ def test_what_a_killed_write_left_goes(slot: Slot) -> None:
     (slot.directory / "job.xml").unlink()
     assert for_client.run(slot, None, None, []) == 206
     assert not any(file.exists() for file in left)
+
+
+HOLD = (
+    "import fcntl, sys; lock = open('boinc_lockfile', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(); sys.stdin.read()"
+)
+
+
+def test_a_slot_that_stays_locked_is_tried_again_in_ten_minutes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        assert for_client.run(Slot(tmp_path), None, None, [], lock_within_s=0.01) == 0
+        holder.communicate()
+    delay, reason, notice = (tmp_path / TEMPORARY_EXIT).read_text().splitlines()
+    assert (delay, notice) == ("600", "") and "still at work in the slot" in reason
+    assert sorted(os.listdir(tmp_path)) == ["boinc_lockfile", TEMPORARY_EXIT]
