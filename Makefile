@@ -82,7 +82,7 @@ fast:
 
 integration: guest image  ## tests with real QEMU
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
-	@$(BIN)/pytest tests/integration
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 # The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.
 POLICY := /usr/sbin/policy-rc.d

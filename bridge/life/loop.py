@@ -389,7 +389,7 @@ class TaskLife:
             self._guest_said = status.message
             if status.message:
                 self._complaints += 1
-                logger.info("the guest says: %s", status.message)
+                logger.warning("the guest says: %s", status.message)
 
     def _event_of(self, message: Message) -> Event | None:
         if isinstance(message, Finished):
