@@ -40,14 +40,18 @@ def wrapper() -> Path | None:
 
 
 @contextmanager
-def ours(folder: Path, hypervisor: str, drain_every_s: float) -> Iterator[tuple[StandIn, Start]]:
+def ours(
+    folder: Path, hypervisor: str, drain_every_s: float, first_poll_s: float = 0.0
+) -> Iterator[tuple[StandIn, Start]]:
     """Lend a client with our bundle, under the system's Python, and what starts it there.
 
     The client's "checkpoint at most every" is so long that none is taken.
     """
     job = folder / "job.xml"
     job.write_text(_OUR_JOB)
-    with StandIn(folder / "ours", drain_every_s=drain_every_s, checkpoint_period=86_400.0) as client:
+    with StandIn(
+        folder / "ours", drain_every_s=drain_every_s, first_poll_s=first_poll_s, checkpoint_period=86_400.0
+    ) as client:
         bundle = write_bundle(client.directory.project, image=IMAGE, job=job)
         for file in bundle.files:
             if file.open_name is not None:
@@ -58,12 +62,12 @@ def ours(folder: Path, hypervisor: str, drain_every_s: float) -> Iterator[tuple[
 
 
 @contextmanager
-def peer(folder: Path, drain_every_s: float) -> Iterator[tuple[StandIn, Start] | None]:
+def peer(folder: Path, drain_every_s: float, first_poll_s: float = 0.0) -> Iterator[tuple[StandIn, Start] | None]:
     """Lend a client with BOINC's wrapper around a `sleep`; None if it is not here."""
     if (program := wrapper()) is None:
         yield None
         return
-    with StandIn(folder / "peer", drain_every_s=drain_every_s) as client:
+    with StandIn(folder / "peer", drain_every_s=drain_every_s, first_poll_s=first_poll_s) as client:
         client.directory.add("job.xml", _PEERS_JOB)
         client.directory.add("worker", _SLEEP).chmod(0o755)
         path = client.directory.program(program, "wrapper_1")

@@ -40,7 +40,8 @@ def measure() -> list[Figure]:
 
     Then with a client that looks once a second, as the real one does, while a new value comes every 10 to 40 ms: how
     old the value is that each look finds, the first five looks, from which a rhythm may be learned, left out. Four
-    starts of eight looks each, because the peer's age depends on the moment of its start; both sides at the same time.
+    starts of eight looks each, a quarter of a second apart in the second, because the peer's age depends on how its own
+    rhythm lies to the client's; both sides at the same time.
     """
     with scratch() as folder, ThreadPoolExecutor() as both:
         latencies = _ours(folder / "latency", DRAIN_EVERY_S, SLOW_S, SAMPLES)
@@ -60,16 +61,19 @@ def _ages(side: Callable[..., list[float] | None], folder: Path) -> list[float] 
     found: list[float] = []
     for number_of_start in range(STARTS):
         count = (LOOKS + SETTLE_LOOKS) * REAL_POLL_S / (sum(FAST_S) / 2)
-        ages = side(folder.with_name(f"{folder.name} {number_of_start}"), REAL_POLL_S, FAST_S, int(count))
+        phase = number_of_start / STARTS
+        ages = side(folder.with_name(f"{folder.name} {phase}"), REAL_POLL_S, FAST_S, int(count), phase)
         if ages is None:
             return None
         found += ages
     return found
 
 
-def _ours(folder: Path, drain_every_s: float, gap_s: tuple[float, float], count: int) -> list[float]:
+def _ours(
+    folder: Path, drain_every_s: float, gap_s: tuple[float, float], count: int, phase: float = 0.0
+) -> list[float]:
     folder.mkdir()
-    with ours(folder, "plain", drain_every_s) as (client, start):
+    with ours(folder, "plain", drain_every_s, phase) as (client, start):
         start()
         share = client.slot / "shared"
         client.until((share / "command").exists, "the share")
@@ -77,9 +81,11 @@ def _ours(folder: Path, drain_every_s: float, gap_s: tuple[float, float], count:
         return _found(client, written, "fpops_cumulative", 1.0, drain_every_s)
 
 
-def _peers(folder: Path, drain_every_s: float, gap_s: tuple[float, float], count: int) -> list[float] | None:
+def _peers(
+    folder: Path, drain_every_s: float, gap_s: tuple[float, float], count: int, phase: float = 0.0
+) -> list[float] | None:
     folder.mkdir()
-    with peer(folder, drain_every_s) as found:
+    with peer(folder, drain_every_s, phase) as found:
         if found is None:
             return None
         client, start = found

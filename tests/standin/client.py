@@ -81,7 +81,8 @@ class StandIn:
     """A client with one job. Leaving the `with` block ends every process that is left.
 
     `drain_every_s` is how often messages are taken out: 1.0 is the real client's habit, and anything smaller is there
-    to find out when they come. A program that has not obeyed a `quit` or `abort` is killed after `killed_after_s`.
+    to find out when they come. It begins with that `first_poll_s` after the start. A program that has not obeyed a
+    `quit` or `abort` is killed after `killed_after_s`.
     `wu_cpu_time` is the CPU time at the last checkpoint of earlier starts; `init_data` are values for other tags of
     `init_data.xml`.
     """
@@ -93,6 +94,7 @@ class StandIn:
         version: Version = OLD,
         kind: Kind = Kind.FILE,
         drain_every_s: float = 0.01,
+        first_poll_s: float = 0.0,
         killed_after_s: float = KILLED_AFTER_S,
         wu_cpu_time: float = 0.0,
         **init_data: object,
@@ -111,6 +113,7 @@ class StandIn:
         self.started_ns = 0
         self._kind = kind
         self._drain_every_s = drain_every_s
+        self._first_poll_s = first_poll_s
         self._killed_after_s = killed_after_s
         self._init_data = init_data
         self._queue: list[tuple[str, float]] = []
@@ -297,7 +300,7 @@ class StandIn:
             self.sent.append(Sent(self._queue.pop(0)[0], time.monotonic_ns()))
 
     def _serve(self) -> None:
-        poll_at = drain_at = time.monotonic()
+        poll_at = drain_at = time.monotonic() + self._first_poll_s
         try:
             while not self._stopping.is_set():
                 now = time.monotonic()
