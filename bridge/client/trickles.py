@@ -208,7 +208,8 @@ class Trickles:
     def due(self, *, mailbox_full: bool) -> str:
         """Put the next trickle in its place if that may be; return what the client must be told, "" for nothing.
 
-        Called ten times a second. What is returned must have been put into the mailbox, unless it is full.
+        Called when the client has been at the memory, and once a second. What is returned must have been put into the
+        mailbox, unless it is full.
         """
         now = self._clock()
         self._look(now)
