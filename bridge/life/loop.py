@@ -176,7 +176,7 @@ class TaskLife:
             return
         self._silent = True
         if self._saver is not None and self._state is State.RUNNING:
-            self._events.put_nowait(SavingEvent.DUE)
+            self._saver.take_last()
         else:
             self._events.put_nowait((Hold.SILENCE, True))
 
@@ -199,13 +199,13 @@ class TaskLife:
     async def _take_saving_step(self, event: SavingEvent) -> None:
         if self._saver is None or self._record is None:
             return
-        left = await self._saver.take(event)
+        last = await self._saver.take(event)
         if event is SavingEvent.SAVED:
             at = self._record.states[0].progress.checkpoint_cpu_seconds
             self._set_progress(replace(self._progress, checkpoint_cpu_seconds=at))
-        if event in (SavingEvent.SAVED, SavingEvent.FAILED) and self._silent:
+        if last and self._silent:
             self._events.put_nowait((Hold.SILENCE, True))
-        if left:
+        if last and self._state is State.LEAVING:
             self._events.put_nowait(Event.LEFT)
 
     async def _take_job_step(self, event: Event) -> None:
@@ -309,7 +309,7 @@ class TaskLife:
         self._silent = False
         for why in (Hold.CLIENT, Hold.SILENCE):
             await self._holding.hold(why, False)
-        self._saver.leave()
+        self._saver.take_last()
         loop = asyncio.get_running_loop()
         self._leave_timer = loop.call_later(LEAVE_WITHIN_S, self._events.put_nowait, Event.LEFT)
 

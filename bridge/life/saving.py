@@ -42,9 +42,9 @@ LAST_TRIES = 3
 class GoingOn:
     """How a job is made to go on after its process has ended.
 
-    A checkpoint is due every `period_s`. `spent_s` is the CPU time of earlier starts, in seconds, where nothing better
-    is known. `room` says why there is none for it, or None. `lock` is a file that all
-    machines of this host lock while they are saved, so that they do not all write at once.
+    A checkpoint is due every `period_s`. `room` says why there is none for it, or None. `lock` is a file that all
+    machines of a project on this host lock while they are saved, so that they do not all write at once. `spent_s` is
+    the CPU time of earlier starts, in seconds, where nothing better is known.
     """
 
     period_s: float
@@ -99,8 +99,7 @@ class Saver:
         return self._state is Saving.IDLE
 
     @property
-    def leaving(self) -> bool:
-        """The last checkpoint is being tried."""
+    def _is_last(self) -> bool:
         return self._tries_left > 0
 
     def look(self) -> None:
@@ -108,8 +107,8 @@ class Saver:
         if self.idle and self._schedule.due(self._clock()):
             self._post(SavingEvent.DUE)
 
-    def leave(self) -> None:
-        """Take the last checkpoint, whenever the one before was."""
+    def take_last(self) -> None:
+        """Take a checkpoint after which there may be none: whenever the one before was, waiting for no turn."""
         self._tries_left = LAST_TRIES
         self._post(SavingEvent.DUE)
 
@@ -126,12 +125,12 @@ class Saver:
             await self._end()
         for action in actions:
             self._ACTIONS[action](self)
-        if was is Saving.IDLE or self._state is not Saving.IDLE or not self.leaving:
+        if was is Saving.IDLE or self._state is not Saving.IDLE or not self._is_last:
             return False
         self._tries_left = self._tries_left - 1 if event is SavingEvent.FAILED else 0
-        if self.leaving:
+        if self._is_last:
             self._post(SavingEvent.DUE)
-        return not self.leaving
+        return not self._is_last
 
     # Actions
 
@@ -173,7 +172,7 @@ class Saver:
             try:
                 self._lock.acquire()
             except Timeout:
-                if not self.leaving:
+                if not self._is_last:
                     raise NotNow("another machine of this host is being saved") from None
             except (OSError, NotImplementedError) as error:
                 logger.warning("no turns are taken with the other machines of this host: %s", error)

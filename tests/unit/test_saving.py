@@ -310,6 +310,32 @@ def test_a_client_that_falls_silent_finds_a_saved_machine_that_stands_still(slot
     assert lived.did == ["start", "pause", "save checkpoint-1", "resume", "forget", "pause", "resume"]
 
 
+def test_all_machines_of_a_silent_client_are_saved(slot: Slot, tmp_path: Path) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        when_running(lambda life: life.fear())(machine, life)
+        once(lambda: machine.calls.count("pause") == 2, life.hope)
+        once(lambda: machine.calls.count("resume") == 2, lambda: machine.say("finished", "code 0\n"))
+
+    with FileLock(tmp_path / "lock"):  # the machine of another job is being saved at this moment
+        lived = slot.live(prepare=prepare, lock=tmp_path / "lock")
+    assert "save checkpoint-1" in lived.did, "all but one used to stand still unsaved, and were killed so"
+
+
+def test_a_silent_client_gets_a_machine_that_stands_still_even_if_it_cannot_be_saved(
+    slot: Slot, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.fail_at = "save checkpoint-1"
+        machine.let_go = False
+        when_running(lambda life: life.fear())(machine, life)
+        once(lambda: "pause" in machine.calls, life.hope)
+        once(lambda: "resume" in machine.calls, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live(prepare=prepare)
+    assert lived.outcome.end is End.SUCCESS and lived.did == ["start", "pause", "resume"]
+    assert caplog.text.count("no checkpoint this time") == saving.LAST_TRIES
+
+
 def test_a_client_that_falls_silent_after_its_quit_does_not_hold_the_last_checkpoint_up(slot: Slot) -> None:
     def act(life: TaskLife) -> None:
         life.quit()
