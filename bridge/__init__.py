@@ -17,6 +17,7 @@ home          the record that the results are home
 verdict       how it ended, in the client's terms
 slots         judge what lies in a slot
 workplace     the job directory: one owner, nothing left behind
+digest        the SHA-256 of a file
 trees         delete a folder, whatever somebody left in it
 errors        what can go wrong, by meaning
 """

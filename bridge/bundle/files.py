@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..digest import sha256_of
 from ..errors import HostError, host_trouble
 
 DIGITS = 12
@@ -23,7 +24,6 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
 _SIGNATURE = ".sig"
 """What ends so is to the server the signature of another file."""
 
-_CHUNK = 1 << 20
 _WORTH_PACKING = 1 << 20
 
 
@@ -83,8 +83,5 @@ def digest_of(content: bytes | Path) -> str:
     """
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    digest = hashlib.sha256()
-    with host_trouble(f"read {content}"), content.open("rb") as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
+    with host_trouble(f"read {content}"):
+        return sha256_of(content)

@@ -6,7 +6,6 @@ stays in a cache and is checked against the package lists each time.
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..digest import sha256_of
 from ..errors import ImageError
 from .tools import output_of, run
 
@@ -77,14 +77,14 @@ def fetch(package: Package, progress: Progress) -> Path:
     :raise ImageError: it cannot be downloaded, or is not what the package lists promise.
     """
     cached = cache_folder(os.environ) / package.file_name
-    if cached.is_file() and _sha256(cached) == package.sha256:
+    if cached.is_file() and sha256_of(cached) == package.sha256:
         return cached
     progress(f"downloading {package.name} {package.version}")
     cached.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".download-") as folder:
         _download(package, Path(folder))
         (downloaded,) = Path(folder).glob("*.deb")
-        if _sha256(downloaded) != package.sha256:
+        if sha256_of(downloaded) != package.sha256:
             raise ImageError(f"{package.file_name} is not what the package lists promise. {_RENEW}")
         downloaded.replace(cached)
     return cached
@@ -140,11 +140,3 @@ def _download(package: Package, folder: Path) -> None:
         )  # fmt: skip
     except ImageError as error:
         raise ImageError(f"{error}\nThe package lists may be old. {_RENEW}") from error
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

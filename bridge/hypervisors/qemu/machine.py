@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
+from ...digest import sha256_of
 from ...errors import CommandFailed, HostError, NotPermitted
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
@@ -148,7 +148,7 @@ class Qemu:
             "cpu": CPU_MODELS[qemu.accelerator],
             "cpus": str(self._spec.cpus),
             "memory_mb": str(self._spec.memory_mb),
-            "image": await asyncio.to_thread(_digest, image.work_disk or image.kernel),
+            "image": await asyncio.to_thread(sha256_of, image.work_disk or image.kernel),
         }
 
     async def held_back(self) -> str | None:
@@ -215,14 +215,6 @@ class Qemu:
 def _told(event: Message) -> str:
     data: Any = event["data"]
     return f"the host cannot {data['operation']} the machine's disk: {data['reason']}"
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def security_model(folder: Path) -> str:
