@@ -13,8 +13,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "lifecycle.md"
 HEAD = """\
 # The life of a task, drawn from its tables
 
-Written by `make lifecycle` from `bridge/life/tables.py`; a test sees to it that the two agree. What an event does not change is left out of the drawings and stands below each. Actions stand behind the event that causes them.
-"""  # noqa: E501
+Written by `make lifecycle` from `bridge/life/tables.py`; a test sees to it that the two agree. What an event does not
+change is left out of the drawings and stands below each. Actions stand behind the event that causes them.
+"""
 
 PARTS = (
     ("The job", JOB, "From the first file staged to the last trace removed."),

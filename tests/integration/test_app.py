@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -320,9 +321,13 @@ def test_a_client_that_looks_once_a_second_sees_it_all(make_slot: MakeSlot) -> N
     slot = make_slot(hypervisor="plain", drain_every_s=1.0)
     slot.run()
     slot.until(lambda: slot.read("shared/command"), "the command")
-    for fraction in ("0.25", "0.5"):
+
+    def sees(fraction: float) -> bool:
+        return slot.task.fraction_done == fraction
+
+    for fraction in (0.25, 0.5):
         say(slot, "fraction_done", f"{fraction}\n")
-        slot.until(lambda fraction=fraction: slot.task.fraction_done == float(fraction), "the fraction")  # type: ignore[misc]
+        slot.until(partial(sees, fraction), "the fraction")
     say(slot, "finished", "code 0\n")
     assert slot.wait().end is End.SUCCESS
 

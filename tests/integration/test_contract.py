@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,11 @@ def status(spec: MachineSpec) -> Status | None:
     message = decode(STATUS, data)
     assert isinstance(message, Status)
     return message
+
+
+def obeyed(spec: MachineSpec, seq: int) -> bool:
+    said = status(spec)
+    return said is not None and said.ack == seq
 
 
 def is_running(spec: MachineSpec) -> bool:
@@ -173,7 +179,7 @@ async def prepare(found: Hypervisor, spec: MachineSpec) -> int:
         if not await found.held_back():
             return seq
         await found.resume()
-        await until(lambda seq=seq: (said := status(spec)) is not None and said.ack == seq)  # type: ignore[misc]
+        await until(partial(obeyed, spec, seq))
     raise AssertionError
 
 

@@ -346,13 +346,6 @@ def test_an_upload_at_the_end(ended: dict[str, Guest]) -> None:
 # ------------------------------------------------------------- runs with a dialogue
 
 
-def spin(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
-
-
 @pytest.mark.behaviour("B15")
 def test_what_is_not_taken_stays_and_the_rest_waits(guest: Guest) -> None:
     """40 trickles at once: 16 lie in the share, and as many more as the host takes."""
@@ -367,16 +360,16 @@ def test_what_is_not_taken_stays_and_the_rest_waits(guest: Guest) -> None:
         names = {path.name for path in (guest.root / "guest").glob("trickle_up.*")}
         return names == {f"trickle_up.{number}" for number in range(low, high + 1)}
 
-    spin(lambda: lie_there(1, 16))
+    until(lambda: lie_there(1, 16))
     guest.put("taken", "trickle_up 3\n")
-    spin(lambda: lie_there(4, 19))
+    until(lambda: lie_there(4, 19))
     guest.put("taken", "trickle_up nonsense\n")
     guest.put("taken", "trickle_up 39\nupload 0\n")
-    spin(lambda: lie_there(40, 40))
+    until(lambda: lie_there(40, 40))
     assert guest.read("trickle_up.40") == "variety v40\n"
     assert [path.name for path in (guest.root / "spool").glob("trickle_up.*")] == ["trickle_up.40"]
     guest.put("taken", "trickle_up 40\n")
-    spin(lambda: not list((guest.root / "guest").glob("trickle_up.*")))
+    until(lambda: not list((guest.root / "guest").glob("trickle_up.*")))
 
 
 @pytest.mark.behaviour("B15", "B18")
@@ -389,12 +382,12 @@ def test_an_upload_and_its_answer(guest: Guest) -> None:
     )
     guest.put("command", RUN)
     guest.start()
-    spin(lambda: guest.read("upload.1") == "name a.txt\n")
+    until(lambda: guest.read("upload.1") == "name a.txt\n")
     assert guest.read("out/a.txt") == "early\n", "it was complete before it was asked for"
     guest.put("taken", "upload 1\n")
-    spin(lambda: guest.read("upload.1") is None)
+    until(lambda: guest.read("upload.1") is None)
     guest.put("uploaded.1", "status 0\n")
-    spin(lambda: guest.read("trickle_up.1") == "variety status 0\n")
+    until(lambda: guest.read("trickle_up.1") == "variety status 0\n")
 
 
 @pytest.mark.behaviour("B15")
@@ -407,9 +400,9 @@ def test_messages_of_the_project_reach_the_spool_once(guest: Guest) -> None:
     guest.put("command", RUN)
     guest.put("trickle_down.1", "text one\n")
     guest.start()
-    spin(lambda: (guest.root / "got.1").exists())
+    until(lambda: (guest.root / "got.1").exists())
     guest.put("trickle_down.2", "text two\ntext\n")
-    spin(lambda: (guest.root / "got.2").exists())
+    until(lambda: (guest.root / "got.2").exists())
     assert (guest.root / "got.2").read_text() == "text two\ntext\n"
 
 
@@ -421,11 +414,11 @@ def test_a_program_that_begins_again_goes_on_with_the_numbers(guest: Guest) -> N
     )
     guest.put("command", RUN)
     guest.start()
-    spin(lambda: guest.read("trickle_up.1") == "variety first\n")
+    until(lambda: guest.read("trickle_up.1") == "variety first\n")
     guest.put("command", "protocol 1\nseq 2\nstate stop\n")
     guest.await_status(state="ready", ack="2")
     guest.put("command", "protocol 1\nseq 3\nstate run\n")
-    spin(lambda: guest.read("trickle_up.2") == "variety second\n")
+    until(lambda: guest.read("trickle_up.2") == "variety second\n")
     assert guest.read("trickle_up.1") == "variety first\n"
     assert "trickle_up" not in (guest.root / "left").read_text()
 

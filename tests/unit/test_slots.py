@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,14 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.client.slot import FINISH, LOCK, TEMPORARY_EXIT
+from bridge.client.slot import FINISH, LOCK
 from bridge.life.accounting import Progress
 from bridge.life.checkpoints import RECORD, Checkpoints, SavedState
 from bridge.slots import look
 from bridge.workplace import MACHINE, MARK, SHARED
-
-QEMU_IMG = shutil.which("qemu-img")
-needs_qemu_img = pytest.mark.skipif(QEMU_IMG is None, reason="no qemu-img here; integration tests have one")
 
 
 def record(slot: Path, *tags: str) -> None:
@@ -29,50 +25,9 @@ def record(slot: Path, *tags: str) -> None:
         checkpoints.add(SavedState(tag, 2, Progress(fraction_done=0.5, cpu_seconds=12)))
 
 
-def disk(slot: Path, *tags: str) -> None:
-    """The disk of that machine, which holds these states."""
-    assert QEMU_IMG is not None
-    path = slot / MACHINE / "work.qcow2"
-    subprocess.run([QEMU_IMG, "create", "-q", "-f", "qcow2", path, "1M"], check=True)
-    for tag in tags:
-        subprocess.run([QEMU_IMG, "snapshot", "-c", tag, path], check=True)
-
-
 def test_an_empty_slot_is_as_it_should_be(tmp_path: Path) -> None:
     found = look(tmp_path)
     assert found.problems == [] and not found.running and found.ended == ""
-
-
-@needs_qemu_img
-def test_a_job_that_goes_on(tmp_path: Path) -> None:
-    record(tmp_path, "checkpoint-1", "checkpoint-2")
-    disk(tmp_path, "checkpoint-1", "checkpoint-2")
-    (tmp_path / TEMPORARY_EXIT).write_text("300\nx\n\n")
-    found = look(tmp_path)
-    assert found.problems == []
-    assert found.checkpoints == ["checkpoint-2", "checkpoint-1"]
-    assert found.progress is not None and found.progress.fraction_done == 0.5
-    assert found.ended == "waiting to be started again"
-
-
-@needs_qemu_img
-def test_a_record_and_a_disk_that_do_not_agree(tmp_path: Path) -> None:
-    record(tmp_path, "checkpoint-1", "checkpoint-2")
-    disk(tmp_path, "checkpoint-1", "checkpoint-9")
-    found = look(tmp_path)
-    assert found.checkpoints == ["checkpoint-1"]
-    assert found.problems == [
-        "checkpoint-2 is recorded and is not in machine/work.qcow2",
-        "checkpoint-9 is in machine/work.qcow2 and not recorded; it goes at the next one",
-    ]
-
-
-@needs_qemu_img
-def test_a_disk_that_is_none(tmp_path: Path) -> None:
-    record(tmp_path, "checkpoint-1")
-    assert look(tmp_path).problems[0] == "machine/work.qcow2 is missing"
-    (tmp_path / MACHINE / "work.qcow2").write_bytes(b"QFI\xfb" + b"\xff" * 500)
-    assert "machine/work.qcow2 is damaged" in look(tmp_path).problems[0]
 
 
 def leave(*names: str) -> Callable[[Path], None]:
