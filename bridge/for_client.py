@@ -229,7 +229,7 @@ def _going_on(job: Job, init_data: InitData) -> GoingOn:
     project = Path(init_data.project_dir)
     return GoingOn(
         period_s=job.checkpoint_period or CHECKPOINT_PERIOD_S,
-        room=lambda: no_room(job.directory / MACHINE, need, init_data.rsc_disk_bound),
+        room=lambda more: no_room(job.directory / MACHINE, need + more, init_data.rsc_disk_bound),
         spent_s=init_data.wu_cpu_time,
         lock=project / SAVING_LOCK if init_data.project_dir and project.is_dir() else None,
     )

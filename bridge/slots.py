@@ -14,9 +14,10 @@ from .client.init_data import Unreadable, read_init_data
 from .client.slot import FINISH, LOCK, TEMPORARY_EXIT, Slot
 from .errors import NotInstalled
 from .hypervisors.qemu.command_line import WORK_DISK
+from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
 from .life.accounting import Progress
-from .life.checkpoints import RECORD, recorded
+from .life.checkpoints import RECORD, SavedState, recorded
 from .workplace import MACHINE, MARK, SHARED
 
 
@@ -94,7 +95,7 @@ def _judge_checkpoints(found: Look) -> None:
     if not (machine / RECORD).exists():
         return
     try:
-        states = recorded(machine)
+        states, copy = recorded(machine)
     except ValueError as error:
         found.problems.append(f"{MACHINE}/{RECORD} cannot be read: {error}")
         return
@@ -107,6 +108,20 @@ def _judge_checkpoints(found: Look) -> None:
             found.problems.append(f"{state.tag} is recorded and is not in {MACHINE}/{WORK_DISK}")
     strays = sorted((there or set()) - {state.tag for state in states})
     found.problems += [f"{tag} is in {MACHINE}/{WORK_DISK} and not recorded; it goes at the next one" for tag in strays]
+    _judge_copies(found, machine, copy)
+
+
+def _judge_copies(found: Look, machine: Path, copy: SavedState | None) -> None:
+    if copy is not None:
+        there = _tags(machine / copy_name(copy.tag), found)
+        if there is None or copy.tag in there:
+            found.checkpoints.append(f"{copy.tag} (in a copy)")
+            found.progress = found.progress or copy.progress
+        else:
+            found.problems.append(f"{copy.tag} is recorded and is not in {MACHINE}/{copy_name(copy.tag)}")
+    wanted = None if copy is None else copy_name(copy.tag)
+    strays = [name for name in sorted(copies_in(machine)) if name != wanted]
+    found.problems += [f"{MACHINE}/{name} is a copy and not recorded; it goes at the next one" for name in strays]
 
 
 def _tags(disk: Path, found: Look) -> set[str] | None:

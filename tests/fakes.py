@@ -95,8 +95,8 @@ class FakeMachine:
 class FakeSavingMachine(FakeMachine):
     """A machine that can be saved, whose guest obeys `command` as an agent does.
 
-    `saved` holds the tags; a test may set what goes wrong: a guest that is `deaf`, that will not `let_go`, or that
-    `comes_back` too early, a saving that fails.
+    `saved` holds the tags, `copies` those in each copy; a test may set what goes wrong: a guest that is `deaf`, that
+    will not `let_go`, or that `comes_back` too early, a saving that fails.
     """
 
     def __init__(self, spec: MachineSpec, script: Iterable[tuple[float, Script]] = ()) -> None:
@@ -106,6 +106,7 @@ class FakeSavingMachine(FakeMachine):
         self._mounted = True
         self._guest: asyncio.Task[None] | None = None
         self.saved: list[str] = []
+        self.copies: dict[str, list[str]] = {}
         self.made_of = {"memory_mb": "256"}
         self.deaf = False
         self.let_go = True
@@ -156,9 +157,24 @@ class FakeSavingMachine(FakeMachine):
         self._called(f"save {tag}")
         self.saved.append(tag)
 
-    async def forget_all_but(self, tags: Collection[str]) -> None:
+    def copy_bytes(self) -> int:
+        return 1000
+
+    async def copy(self, tag: str) -> None:
+        self._called(f"copy {tag}")
+        self.copies[tag] = list(self.saved)
+
+    async def sync_copy(self, tag: str) -> None:
+        self._called(f"sync {tag}")
+
+    async def put_back(self, tag: str) -> None:
+        self._called(f"put back {tag}")
+        self.saved = self.copies.pop(tag, self.saved)
+
+    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
         self.calls.append("forget")
         self.saved = [tag for tag in self.saved if tag in tags]
+        self.copies = {tag: held for tag, held in self.copies.items() if tag == copy}
 
 
 class Recorder:

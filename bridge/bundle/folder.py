@@ -9,8 +9,8 @@ from pathlib import Path
 
 from protocol.files import sync_folder
 
+from ..copying import copy_content
 from ..errors import HostError, host_trouble
-from ..guest.copy import copy_content
 from ..trees import remove_tree
 from .version import VERSION_FILE, files_named_in
 

@@ -11,8 +11,8 @@ from protocol import layout
 from protocol.errors import RemoteProtocolError
 from protocol.files import Door, sync_folder
 
+from ..copying import copy_content
 from ..errors import GuestError, HostError, host_trouble
-from .copy import copy_content
 
 STDERR_BYTES = 65_536
 

@@ -11,10 +11,10 @@ from protocol.codec import encode
 from protocol.files import write_atomic
 from protocol.messages import Command, HostState
 
+from ..copying import copy_content
 from ..errors import ImageError, JobFileError, host_trouble
 from ..image.elf import ENOUGH, needs_interpreter
 from ..job import Job
-from .copy import copy_content
 from .folders import make_anew
 
 EXECUTABLE = 0o755

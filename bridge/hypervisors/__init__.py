@@ -124,8 +124,34 @@ class Saves(Protocol):
         :raise HypervisorError: it was not saved, or it is not known whether it was.
         """
 
-    async def forget_all_but(self, tags: Collection[str]) -> None:
-        """Delete all saved states but these, of a machine that is there."""
+    def copy_bytes(self) -> int:
+        """Return how many bytes a copy of the machine's disk would take now."""
+
+    async def copy(self, tag: str) -> None:
+        """Copy the disk of a paused machine, whose newest state is `tag`, so that what breaks one leaves the other.
+
+        It counts when it has been synced, which the machine need not wait for. If it fails, there is none.
+
+        :raise HypervisorError: it was not copied.
+        :raise OSError: likewise.
+        """
+
+    async def sync_copy(self, tag: str) -> None:
+        """Make the copy durable.
+
+        :raise OSError: it is not known whether it is.
+        """
+
+    async def put_back(self, tag: str) -> None:
+        """Make the copy with the state `tag` the disk, of a machine that is not there; what the disk held is lost.
+
+        Where that was done before, nothing happens.
+
+        :raise OSError: everything is as it was.
+        """
+
+    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
+        """Delete all saved states but `tags`, of a machine that is there, and all copies but that of `copy`."""
 
     async def restore(self, tag: str) -> None:
         """Start the machine from a saved state instead of from its beginning; it runs when this returns.

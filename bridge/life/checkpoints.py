@@ -2,7 +2,8 @@
 
 A state counts when the record of it is on the disk, which is written when the hypervisor has concluded the saving. So
 at every instant the record names only states that are whole. It names at most two, newest first: the last one, and the
-one from which the machine came to it, which is known to work. An older one goes when a newer one is complete.
+one from which the machine came to it, which is known to work. An older one goes when a newer one is complete. Both lie
+in one disk; the copy of an older disk, which it names too, is there for when that breaks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from .accounting import Progress
 logger = getLogger(__name__)
 
 FORMAT = "vmbridge-checkpoints 1"
+COPY_EVERY = 20
+"""So many checkpoints lie between two copies of the machine's disk: it is written twice then, and can be large."""
+
 MOST_TRIES = 3
 """A state whose guest has not said a word after so many restores is given up for an older one."""
 
@@ -51,34 +55,45 @@ class Checkpoints:
         self._file = folder / RECORD
         self._description = dict(description)
         self._current: str | None = None
-        self.number, self.states = self._read()
+        self.number = 0
+        self.states: list[SavedState] = []
+        self.copy: SavedState | None = None
+        self._read()
 
-    def _read(self) -> tuple[int, list[SavedState]]:
+    def _read(self) -> None:
         try:
             record = json.loads(self._file.read_bytes())
-            number = int(record["number"])
+            self.number = int(record["number"])
             if record["format"] != FORMAT:
                 logger.warning("checkpoints of another version are not used: %s", record["format"])
-                return number, []
-            if record["description"] != self._description:
+            elif record["description"] != self._description:
                 logger.warning("checkpoints of another kind of machine are not used: %s", _difference(record, self))
-                return number, []
-            return number, [_state(entry) for entry in record["states"]]
+            else:
+                self.states, self.copy = _states(record)
         except FileNotFoundError:
-            return 0, []
+            pass
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("the record of checkpoints makes no sense and is not used: %r", error)
-            return 0, []
 
     @property
     def description(self) -> dict[str, str]:
         """What the machine is made of."""
         return self._description
 
+    @property
+    def known(self) -> list[SavedState]:
+        """All states from which the job can go on, the one in the copy last."""
+        return self.states if self.copy is None else [*self.states, self.copy]
+
+    @property
+    def copy_due(self) -> bool:
+        """The disk was not copied for so many checkpoints that it should be with the next."""
+        return self.number + 1 - (0 if self.copy is None else _number(self.copy.tag)) >= COPY_EVERY
+
     def next_tag(self) -> str:
         """Return a tag that was never used in this folder."""
         self.number += 1
-        return f"checkpoint-{self.number}"
+        return f"{_TAG}{self.number}"
 
     def add(self, state: SavedState) -> None:
         """Record a state that is whole; on the disk when this returns.
@@ -88,8 +103,22 @@ class Checkpoints:
         :raise OSError: it could not be written; the record is as it was.
         """
         before = [known for known in self.states if known.tag == self._current]
-        self._write([state, *before])
+        self._write([state, *before], self.copy)
         self._current = state.tag
+
+    def copied(self, state: SavedState) -> None:
+        """Record that a copy of the disk, with `state` in it as the newest, is whole and durable.
+
+        :raise OSError: it could not be written; the record is as it was.
+        """
+        self._write(self.states, state)
+
+    def put_back(self) -> None:
+        """Record that the copy is the disk now, and what it holds all that there is.
+
+        :raise OSError: it could not be written; the record is as it was.
+        """
+        self._write([] if self.copy is None else [self.copy], None)
 
     def tried(self, state: SavedState) -> None:
         """Record that `state` is about to be restored once more.
@@ -107,7 +136,7 @@ class Checkpoints:
 
         :raise OSError: it could not be written.
         """
-        self._write([known for known in self.states if known.tag != state.tag])
+        self._write([known for known in self.states if known.tag != state.tag], self.copy)
 
     def works(self) -> None:
         """Record that the guest of the restored state has spoken. If that fails, the tries just go on counting."""
@@ -126,11 +155,12 @@ class Checkpoints:
                     logger.warning("it cannot be noted how the restore went: %s", error)
 
     def _count(self, tag: str, tries: int) -> None:
-        self._write([replace(known, tries=tries) if known.tag == tag else known for known in self.states])
+        counted = [replace(known, tries=tries) if known.tag == tag else known for known in self.states]
+        self._write(counted, self.copy)
 
     def spent_s(self) -> float:
         """Return the CPU time of the machine over all its starts, in seconds, as far as it was noted."""
-        noted = max((state.progress.cpu_seconds for state in self.states), default=0.0)
+        noted = max((state.progress.cpu_seconds for state in self.known), default=0.0)
         try:
             return max(noted, float((self._file.parent / SPENT).read_text("ascii")))
         except (OSError, ValueError):
@@ -143,17 +173,19 @@ class Checkpoints:
         except OSError as error:
             logger.warning("the CPU time cannot be noted: %s", error)
 
-    def _write(self, states: list[SavedState]) -> None:
+    def _write(self, states: list[SavedState], copy: SavedState | None) -> None:
         record = {
             "format": FORMAT,
             "number": self.number,
             "description": self._description,
             "states": [asdict(state) for state in states],
+            "copy": None if copy is None else asdict(copy),
         }
         write_atomic(self._file, json.dumps(record, indent=1).encode(), durable=True)
-        self.states = states
+        self.states, self.copy = states, copy
 
 
+_TAG = "checkpoint-"
 RECORD = "checkpoints.json"
 SPENT = "spent"
 
@@ -163,20 +195,29 @@ def any_recorded(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def recorded(folder: Path) -> list[SavedState]:
-    """Return the states that the record in `folder` names, for whatever kind of machine.
+def recorded(folder: Path) -> tuple[list[SavedState], SavedState | None]:
+    """Return the states that the record in `folder` names, for whatever kind of machine, and the one in the copy.
 
     :raise ValueError: the record cannot be read.
     """
     try:
-        return [_state(entry) for entry in json.loads((folder / RECORD).read_bytes())["states"]]
+        return _states(json.loads((folder / RECORD).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(repr(error)) from error
 
 
+def _states(record: Any) -> tuple[list[SavedState], SavedState | None]:
+    copy = record["copy"]
+    return [_state(entry) for entry in record["states"]], None if copy is None else _state(copy)
+
+
 def _state(entry: Any) -> SavedState:
     progress = Progress(**entry["progress"])
-    return SavedState(str(entry["tag"]), int(entry["seq"]), progress, int(entry["tries"]))
+    return SavedState(f"{_TAG}{_number(entry['tag'])}", int(entry["seq"]), progress, int(entry["tries"]))
+
+
+def _number(tag: str) -> int:
+    return int(tag.removeprefix(_TAG))
 
 
 def _difference(record: Any, ours: Checkpoints) -> str:

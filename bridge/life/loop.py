@@ -256,7 +256,7 @@ class TaskLife:
         await asyncio.to_thread(self._stage, self._commands.seq)
 
     def _states(self) -> list[SavedState]:
-        return [] if self._record is None else self._record.states
+        return [] if self._record is None else self._record.known
 
     async def _start_machine(self) -> None:
         self._watch = Watch(self._share, self._hear)
@@ -348,7 +348,7 @@ class TaskLife:
         if self._waiting is not None:
             self._waiting.cancel()
         # Trouble may have come before the record was read: what lies there is the last owner's, and wanted.
-        states = any_recorded(self._scratch) if self._record is None else bool(self._record.states)
+        states = any_recorded(self._scratch) if self._record is None else bool(self._record.known)
         self.kept = self._going_on is not None and states and may_go_on(self._facts)
         if self.kept:
             self._note_spent(0.0)

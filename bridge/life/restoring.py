@@ -19,11 +19,24 @@ async def restore(hypervisor: Saves, record: Checkpoints) -> SavedState | None:
     """Start the machine from its newest state that can be restored, and return that; None if there is none.
 
     What fails may be the host's trouble, and passes. So each is tried twice before an older one is; it is given up
-    only after failures in some starts, and the job begins anew only when all of them are.
+    only after failures in some starts. When all in the disk are given up, the copy of an older disk takes its place;
+    the job begins anew only when that is given up too.
 
     :raise HypervisorError: none can be restored now.
-    :raise OSError: the record cannot be written.
+    :raise OSError: the record cannot be written, or the copy cannot be put back.
     """
+    state = await _restore_newest(hypervisor, record)
+    if state is None and record.copy is not None:
+        logger.warning(
+            "no checkpoint in the machine's disk can be restored: a copy of %s takes its place", record.copy.tag
+        )
+        await hypervisor.put_back(record.copy.tag)
+        record.put_back()
+        state = await _restore_newest(hypervisor, record)
+    return state
+
+
+async def _restore_newest(hypervisor: Saves, record: Checkpoints) -> SavedState | None:
     failure: HypervisorError | None = None
     for state in list(record.states):
         if state.tries >= MOST_TRIES:
@@ -56,8 +69,9 @@ async def _try(hypervisor: Saves, state: SavedState) -> HypervisorError | None:
 
 
 async def forget_strays(hypervisor: Saves, record: Checkpoints) -> None:
-    """Delete the saved states that are not recorded: older ones, and those whose saving was cut short."""
+    """Delete the states and copies that are not recorded: older ones, and those that were cut short."""
     try:
-        await hypervisor.forget_all_but([state.tag for state in record.states])
-    except BridgeError as error:
+        copy = None if record.copy is None else record.copy.tag
+        await hypervisor.forget_all_but([state.tag for state in record.states], copy)
+    except (BridgeError, OSError) as error:
         logger.warning("an older checkpoint stays: %s", error)

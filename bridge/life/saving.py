@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -42,13 +42,13 @@ LAST_TRIES = 3
 class GoingOn:
     """How a job is made to go on after its process has ended.
 
-    A checkpoint is due every `period_s`. `room` says why there is none for it, or None. `lock` is a file that all
-    machines of a project on this host lock while they are saved, so that they do not all write at once. `spent_s` is
-    the CPU time of earlier starts, in seconds, where nothing better is known.
+    A checkpoint is due every `period_s`. `room` says why there is none for it and so many bytes more, or None. `lock`
+    is a file that all machines of a project on this host lock while they are saved, so that they do not all write at
+    once. `spent_s` is the CPU time of earlier starts, in seconds, where nothing better is known.
     """
 
     period_s: float
-    room: Callable[[], str | None]
+    room: Callable[[int], str | None]
     lock: Path | None = None
     spent_s: float = 0.0
 
@@ -135,10 +135,10 @@ class Saver:
     # Actions
 
     def _prepare(self) -> None:
-        self._task = asyncio.create_task(self._try(self._make_ready(), SavingEvent.READY))
+        self._task = asyncio.create_task(self._try(self._make_ready, SavingEvent.READY))
 
     def _save(self) -> None:
-        self._task = asyncio.create_task(self._try(self._save_machine(), SavingEvent.SAVED))
+        self._task = asyncio.create_task(self._try(self._save_machine, SavingEvent.SAVED))
 
     def _go_on(self) -> None:
         self._unlock()
@@ -153,9 +153,9 @@ class Saver:
         Action.GO_ON: _go_on,
     }
 
-    async def _try(self, work: Coroutine[Any, Any, None], done: SavingEvent) -> None:
+    async def _try(self, work: Callable[[], Awaitable[None]], done: SavingEvent) -> None:
         try:
-            await work
+            await work()
         except Exception as error:  # whatever it is, the machine runs on, and nobody must wait for this one's end
             self._schedule.failed(self._clock())
             why = error if isinstance(error, NotNow | BridgeError | OSError) else repr(error)
@@ -166,7 +166,7 @@ class Saver:
 
     async def _make_ready(self) -> None:
         """Have the guest let go of the share."""
-        if reason := await asyncio.to_thread(self._room):  # it counts the files of a guest, who may have made many
+        if reason := await asyncio.to_thread(self._room, 0):  # it counts the files of a guest, who may have made many
             raise NotNow(reason)
         if self._lock is not None:
             try:
@@ -204,6 +204,7 @@ class Saver:
     async def _save_machine(self) -> None:
         loop = asyncio.get_running_loop()
         hypervisor = self._machine.hypervisor
+        copying = await self._copy_wanted()
         begun = loop.time()
         try:
             await self._machine.hold()
@@ -213,17 +214,43 @@ class Saver:
             progress = replace(progress, checkpoint_cpu_seconds=progress.cpu_seconds)
             tag = self._record.next_tag()
             await hypervisor.save(tag)
+            state = SavedState(tag, self._commands.seq, progress)
             try:
-                await asyncio.to_thread(self._record.add, SavedState(tag, self._commands.seq, progress))
+                await asyncio.to_thread(self._record.add, state)
             except OSError:
                 await forget_strays(hypervisor, self._record)  # it is the largest of them, and the disk may be full
                 raise
+            copying = copying and await self._copied(hypervisor.copy(tag))
         finally:
             await self._machine.release()
         stood_still_s = loop.time() - begun
         self._schedule.taken(self._clock(), stood_still_s)
         logger.info("checkpoint %s taken, the machine stood still for %.2f seconds", tag, stood_still_s)
+        if copying and await self._copied(self._keep_copy(state)):
+            logger.info("the machine's disk was copied, for when it breaks")
         await forget_strays(hypervisor, self._record)
+
+    async def _keep_copy(self, state: SavedState) -> None:
+        await self._machine.hypervisor.sync_copy(state.tag)
+        await asyncio.to_thread(self._record.copied, state)
+
+    async def _copy_wanted(self) -> bool:
+        """Say whether the disk should be copied with this checkpoint: from time to time, but never with a last one."""
+        if self._is_last or not self._record.copy_due:
+            return False
+        if reason := await asyncio.to_thread(self._room, self._machine.hypervisor.copy_bytes()):
+            logger.info("the machine's disk is not copied: %s", reason)
+            return False
+        return True
+
+    async def _copied(self, work: Awaitable[None]) -> bool:
+        """Do a part of the copying. If it fails, the checkpoint is no worse for it."""
+        try:
+            await work
+        except (BridgeError, OSError) as error:
+            logger.warning("the machine's disk is not copied: %s", error)
+            return False
+        return True
 
     async def _end(self) -> None:
         if self._task is not None:

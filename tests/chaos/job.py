@@ -55,7 +55,7 @@ JOB = """<job_desc>
 APP = [
     sys.executable,
     "-c",
-    "from bridge.life import checkpoints; checkpoints.COST_FACTOR = 5.0\n"
+    "from bridge.life import checkpoints; checkpoints.COST_FACTOR, checkpoints.COPY_EVERY = 5.0, 3\n"
     "from bridge.app import main; raise SystemExit(main([]))",
 ]
 

@@ -122,7 +122,8 @@ def _tidy(slot: Slot) -> list[str]:
     wrong = [f"{name} is left" for name in sorted(names & {"shared", ".vmbridge.lock", "boinc_lockfile"})]
     machine = set(os.listdir(slot.path / "machine")) if "machine" in names else set()
     wrong += [f"{name} is left" for name in sorted(names | machine) if _TEMPORARY.match(name)]
-    if foreign := machine - {"work.qcow2", "checkpoints.json", "spent", "forwarded.json"}:
+    copies = {name for name in machine if name.endswith(".copy.qcow2")}  # a stray one is a problem by itself
+    if foreign := machine - copies - {"work.qcow2", "checkpoints.json", "spent", "forwarded.json"}:
         wrong.append(f"in machine/: {sorted(foreign)}")
     wrong += [problem for problem in _problems(slot) if not problem.endswith(_PASSES)]
     return wrong

@@ -212,7 +212,13 @@ def test_a_machine_that_saves_is_found_again_as_it_was(name: str, tmp_path: Path
         await found.save("two")
         with pytest.raises(HypervisorError):
             await found.save("two")
-        await found.forget_all_but(["two"])
+        await found.pause()
+        assert found.copy_bytes() > 1 << 20
+        for tag in ("one", "two"):
+            await found.copy(tag)
+            await found.sync_copy(tag)
+        await found.forget_all_but(["two"], "two")
+        assert len(os.listdir(spec.directory)) == 2, "the disk and one copy"
         await found.stop()
 
         again = load(name)(spec)
@@ -226,6 +232,18 @@ def test_a_machine_that_saves_is_found_again_as_it_was(name: str, tmp_path: Path
             await again.restore("two")
             await until(lambda: (said := status(spec)) is not None and said.ack == seq + 1)
             assert is_running(spec)
+            await again.stop()
+
+            (spec.directory / "work.qcow2").write_bytes(b"broken")
+            last = load(name)(spec)
+            assert isinstance(last, Saves)
+            await last.put_back("two")
+            await last.put_back("two")
+            make_anew(spec.share)
+            write_atomic(spec.share.host / COMMAND, encode(Command(seq + 1, HostState.RUN, time.time())), durable=False)
+            await last.restore("two")
+            await until(lambda: (said := status(spec)) is not None and said.ack == seq + 1)
+            await last.remove()
         finally:
             await again.remove()
         assert os.listdir(spec.directory) == []

@@ -13,10 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from bridge.life import checkpoints
+from bridge.slots import look
+
 from ..patience import AT_MOST_S, until
 from .conftest import ENVIRONMENT, JobDirectory
 
-APP = [sys.executable, "-c", "from bridge.app import main; raise SystemExit(main([]))"]
+# For a job of some seconds: the disk is copied with each second checkpoint, and one comes each second.
+APP = [
+    sys.executable,
+    "-c",
+    "from bridge.life import checkpoints; checkpoints.COPY_EVERY, checkpoints.COST_FACTOR = 2, 1.0; "
+    "from bridge.app import main; "
+    "raise SystemExit(main([]))",
+]
 STEPS = 60
 
 # What it has in memory (n) and on its disk (out.txt) must stay together, whatever happens.
@@ -130,6 +140,25 @@ def test_a_bridge_that_is_killed_while_it_saves(app: App) -> None:
         if (app.path / "boinc_finish_called").exists():
             break  # it has come to its end between two kills
     app.finish()
+
+
+def test_a_disk_that_breaks_leaves_its_copy(app: App) -> None:
+    process = app.start()
+    app.wait_until_said("the machine's disk was copied")
+    end(process, signal.SIGKILL)
+    until(lambda: app.job.machines() == [])
+    [copy] = app.path.glob("machine/*.copy.qcow2")
+    disk = app.path / "machine/work.qcow2"
+    with disk.open("r+b") as opened:
+        opened.write(b"\0" * 65_536)
+    assert len(problems := look(app.path).problems) >= 2, problems
+    assert look(app.path).checkpoints == [f"{copy.name.partition('.')[0]} (in a copy)"]
+    for _ in range(checkpoints.MOST_TRIES):
+        assert app.start().wait(timeout=AT_MOST_S) == 0
+        (app.path / "boinc_temporary_exit").unlink()
+        assert copy.exists()
+    app.finish()
+    assert app.said(f"a copy of {copy.name.partition('.')[0]} takes its place")
 
 
 def test_a_checkpoint_that_cannot_be_restored_is_let_go(app: App) -> None:

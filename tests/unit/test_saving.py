@@ -16,7 +16,7 @@ from filelock import FileLock
 from bridge.errors import HostError, HypervisorError
 from bridge.hypervisors import MachineSpec, Saves
 from bridge.job import Job
-from bridge.life import restoring, saving
+from bridge.life import checkpoints, loop, restoring, saving
 from bridge.life.accounting import Progress
 from bridge.life.checkpoints import (
     COST_FACTOR,
@@ -72,13 +72,14 @@ class Slot:
         self.share.guest.mkdir()
         self.machine.mkdir()
         self.saved: list[str] = []
+        self.copies: dict[str, list[str]] = {}
 
     def live(
         self,
         *script: tuple[float, Script],
         prepare: Prepare = lambda machine, life: None,
         period_s: float = 1000.0,
-        room: Callable[[], str | None] = lambda: None,
+        room: Callable[[int], str | None] = lambda more: None,
         lock: Path | None = None,
         outputs: Iterable[str] = (),
         limited: Limited | None = None,
@@ -88,7 +89,7 @@ class Slot:
             spec = MachineSpec("vm", self.machine, self.share, None, 256, 1)
             machine = FakeSavingMachine(spec, script)
             assert isinstance(machine, Saves)
-            machine.saved = list(self.saved)
+            machine.saved, machine.copies = list(self.saved), dict(self.copies)
             audience = Recorder()
             job = Job(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
             going_on = GoingOn(period_s, room, lock)
@@ -111,7 +112,7 @@ class Slot:
             )
             prepare(machine, life)
             outcome = await asyncio.wait_for(life.run(), AT_MOST_S)
-            self.saved = machine.saved
+            self.saved, self.copies = machine.saved, machine.copies
             return Lived(outcome, machine, audience, life)
 
         return asyncio.run(go())
@@ -482,7 +483,7 @@ def test_strays_go_at_a_restore(slot: Slot) -> None:
 def test_a_state_that_cannot_be_recorded_goes_at_once(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
     """It used to stay on a disk that was too full for its record."""
 
-    def room() -> None:
+    def room(more: int) -> None:
         (slot.machine / f".{RECORD}.tmp").mkdir(exist_ok=True)
 
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
@@ -491,6 +492,97 @@ def test_a_state_that_cannot_be_recorded_goes_at_once(slot: Slot, caplog: pytest
     lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, room=room, prepare=prepare)
     assert lived.did[:5] == ["start", "pause", "save checkpoint-1", "forget", "resume"]
     assert lived.machine.saved == []
+
+
+# The copy of the disk
+
+
+def quit_often(slot: Slot, times: int) -> None:
+    """Take so many checkpoints, the last one with a quit."""
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: sum(call.startswith("save") for call in machine.calls) >= times, life.quit)
+
+    slot.live((0.0, say("status", RUNNING)), period_s=0.05, prepare=prepare)
+
+
+@pytest.fixture
+def every_third(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(loop, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(checkpoints, "COPY_EVERY", 3)
+    monkeypatch.setattr(checkpoints, "COST_FACTOR", 1.0)
+
+
+@pytest.mark.usefixtures("every_third")
+def test_every_so_many_checkpoints_the_disk_is_copied(slot: Slot) -> None:
+    quit_often(slot, 7)
+    copy = slot.record.copy
+    assert copy is not None and copy.tag == "checkpoint-6" and list(slot.copies) == ["checkpoint-6"]
+    assert "checkpoint-6" in slot.copies["checkpoint-6"]
+    assert slot.record.states[0].tag != "checkpoint-6"
+
+
+@pytest.mark.usefixtures("every_third")
+def test_the_copy_serves_when_the_disk_is_broken(slot: Slot) -> None:
+    """Both states that are kept lie in one file: when that broke, the job used to begin anew."""
+    quit_often(slot, 5)
+    newer = [state.tag for state in slot.record.states]
+    slot.saved = []
+    for _ in range(MOST_TRIES):
+        lived = slot.live()
+        assert lived.outcome.end is End.BRIDGE_FAILED and lived.life.kept, "it may be the host's trouble, which passes"
+        assert slot.copies and not any(call.startswith("put back") for call in lived.did)
+        assert {call.removeprefix("restore ") for call in lived.did} == set(newer)
+    lived = slot.live((0.2, say("finished", "code 0\n")))
+    assert lived.did[:2] == ["put back checkpoint-3", "restore checkpoint-3"]
+    assert lived.outcome.end is End.SUCCESS
+
+
+@pytest.mark.usefixtures("every_third")
+def test_a_copy_that_was_put_back_before_the_power_went_is_found(slot: Slot) -> None:
+    quit_often(slot, 5)
+    record = slot.record
+    for state in list(record.states):
+        record.drop(state)
+    slot.saved = slot.copies.pop("checkpoint-3")
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[:2] == ["put back checkpoint-3", "restore checkpoint-3"]
+
+
+@pytest.mark.usefixtures("every_third")
+def test_a_broken_copy_is_given_up_like_any_other(slot: Slot) -> None:
+    quit_often(slot, 5)
+    slot.saved, slot.copies["checkpoint-3"] = [], []
+    for _ in range(2 * MOST_TRIES):
+        assert slot.live().life.kept
+    assert slot.live((0.2, say("finished", "code 0\n"))).did == ["start"]
+
+
+@pytest.mark.usefixtures("every_third")
+@pytest.mark.parametrize("where", ["copy checkpoint-3", "sync checkpoint-3"])
+def test_a_copy_that_fails_costs_no_checkpoint(slot: Slot, where: str, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        machine.fail_at = where
+        once(lambda: "save checkpoint-4" in machine.calls, life.quit)
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.05, prepare=prepare)
+    assert "the machine's disk is not copied" in caplog.text and "checkpoint checkpoint-3 taken" in caplog.text
+    assert "copy checkpoint-4" in lived.did and list(slot.copies) == ["checkpoint-4"], "the next one is copied"
+
+
+@pytest.mark.usefixtures("every_third")
+def test_there_must_be_room_for_a_copy(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "save checkpoint-4" in machine.calls, life.quit)
+
+    lived = slot.live(
+        (0.0, say("status", RUNNING)),
+        period_s=0.05,
+        prepare=prepare,
+        room=lambda more: "the disk is full" if more >= 1000 else None,
+    )
+    assert "is not copied: the disk is full" in caplog.text
+    assert not any(call.startswith("copy") for call in lived.did) and slot.record.states
 
 
 def test_a_lock_that_cannot_be_had_is_no_reason(slot: Slot, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -503,7 +595,7 @@ def test_a_lock_that_cannot_be_had_is_no_reason(slot: Slot, tmp_path: Path, capl
 def test_a_checkpoint_that_fails_unexpectedly_has_failed(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
     """A guest's folders, nested deeply, used to leave a checkpoint under way for ever."""
 
-    def room() -> str | None:
+    def room(more: int) -> str | None:
         raise RecursionError("maximum recursion depth exceeded")
 
     lived = slot.live(room=room, prepare=when_running(lambda life: life.quit()))
@@ -544,7 +636,9 @@ def test_no_room_is_no_checkpoint(slot: Slot, caplog: pytest.LogCaptureFixture) 
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
         once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
 
-    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, room=lambda: "the disk is full", prepare=prepare)
+    lived = slot.live(
+        (0.0, say("status", RUNNING)), period_s=0.1, room=lambda more: "the disk is full", prepare=prepare
+    )
     assert "no checkpoint this time: the disk is full" in caplog.text
     assert lived.did == ["start"], "the guest is not even asked"
 
@@ -576,14 +670,17 @@ def test_the_record_comes_back_as_it_was(slot: Slot) -> None:
         b"\xff\xfe",
         b"null",
         b"[" * 100_000,
-        b'{"format": "vmbridge-checkpoints 1", "number": 1, "description": {"memory_mb": "256"}, "states": [{}]}',
+        b'{"format": "vmbridge-checkpoints 1", "number": 1, "description": {"memory_mb": "256"}, "states": [{}], '
+        b'"copy": null}',
+        b'{"format": "vmbridge-checkpoints 1", "number": 1, "description": {"memory_mb": "256"}, "states": [], '
+        b'"copy": {"tag": "checkpoint-../../1", "seq": 1, "tries": 0, "progress": {}}}',
         b'{"format": "vmbridge-checkpoints 1", "number": "x", "description": {}, "states": []}',
         b'{"format": "vmbridge-checkpoints 9", "number": 7, "description": {"memory_mb": "256"}, "states": [1]}',
     ],
 )
 def test_a_broken_record_is_no_record(slot: Slot, content: bytes) -> None:
     (slot.machine / RECORD).write_bytes(content)
-    assert slot.record.states == []
+    assert slot.record.known == []
 
 
 def test_a_record_that_cannot_be_read_is_no_broken_one(slot: Slot) -> None:

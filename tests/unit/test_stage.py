@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.copying import copy_content
 from bridge.errors import HostError, ImageError, JobFileError
-from bridge.guest.copy import copy_content
 from bridge.guest.stage import stage_in
 from bridge.job import Job
 from protocol import layout

@@ -20,6 +20,7 @@ from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
 from .command_line import CPU_MODELS, WORK_DISK, Accelerated, machine
+from .copies import Copies
 from .probe import find, probe
 
 logger = getLogger(__name__)
@@ -40,6 +41,7 @@ class Qemu:
         self._disk_trouble = EventListener("BLOCK_IO_ERROR")
         self._state = MachineState.ABSENT
         self._found: Accelerated | None = None
+        self._copies = Copies(self._work_disk)
 
     async def probe(self) -> str:
         return str(await self._probe())
@@ -127,6 +129,7 @@ class Qemu:
         await self.stop()
         with contextlib.suppress(FileNotFoundError):
             self._work_disk.unlink()
+        self._copies.forget_all_but(None)
         self._state = MachineState.ABSENT
 
     def examine(self) -> Condition:
@@ -159,7 +162,20 @@ class Qemu:
         async with self._translated("snapshot-save"):
             await snapshots.save(self._qmp, tag)
 
-    async def forget_all_but(self, tags: Collection[str]) -> None:
+    def copy_bytes(self) -> int:
+        return self._copies.bytes()
+
+    async def copy(self, tag: str) -> None:
+        await self._copies.take(tag)
+
+    async def sync_copy(self, tag: str) -> None:
+        await self._copies.sync(tag)
+
+    async def put_back(self, tag: str) -> None:
+        await self._copies.put_back(tag)
+
+    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
+        self._copies.forget_all_but(copy)
         async with self._translated("snapshot-delete"):
             for tag in await snapshots.tags(self._qmp):
                 if tag not in tags:
