@@ -25,6 +25,7 @@ from .client.link import ClientLink
 from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
 from .client.trickles import Trickles
 from .errors import BridgeError, HostError
+from .failures import FAILURES, count_failure, forget_failures
 from .home import HOME, Home, read_home, write_home
 from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress
@@ -95,7 +96,7 @@ def run(
     if not _lock(slot, lock_within_s):
         return _end(slot, TemporaryExit(_LOCKED_DELAY_S, "another process of this job is still at work in the slot"))
     try:
-        for name in (HOME, FINISH, TEMPORARY_EXIT):
+        for name in (HOME, FAILURES, FINISH, TEMPORARY_EXIT):
             with suppress(OSError):
                 unfinished(slot.directory / name).unlink()
         return _end(slot, _run(slot, init_data, ipc, options))
@@ -187,7 +188,12 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
                 # A client that shuts down does not read the last status, and believes a finish file without it.
                 logger.info("the results are home; the next start tells the client")
                 return Leave(0)
-        verdict = verdict_of(ended.outcome)
+        failures = 0
+        if ended.outcome.end is End.MACHINE_FAILED:
+            failures = count_failure(job.directory, ended.progress.checkpoint_cpu_seconds or 0.0)
+        verdict = verdict_of(ended.outcome, failures)
+        if failures and isinstance(verdict, Finish):
+            _clean(job.directory)  # it was kept for the next start
         if trickles is not None and isinstance(verdict, Finish):
             return await side.hand_over(trickles, verdict)
         return verdict
@@ -366,6 +372,7 @@ def _write(slot: Slot, verdict: Verdict) -> int:
     match verdict:
         case Finish(code, message):
             logger.info("finished with code %d: %s", code, message)
+            forget_failures(slot.directory)
             slot.finish(code, message)
             return exit_status(code)
         case TemporaryExit(delay_s, reason, notice):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import BridgeError, GuestError, ImageError, JobFileError, NotInstalled, NotPermitted
+from .failures import MOST_FAILURES
 from .life.decide import End, Outcome
 from .options import OptionError
 
@@ -52,8 +53,8 @@ class Leave:
 Verdict = Finish | TemporaryExit | Leave
 
 
-def verdict_of(outcome: Outcome) -> Verdict:
-    """Judge an outcome."""
+def verdict_of(outcome: Outcome, failures: int = 0) -> Verdict:
+    """Judge an outcome; `failures` is how many machines have failed since the job last came further."""
     match outcome.end:
         case End.SUCCESS:
             return Finish(0, outcome.message)
@@ -66,6 +67,8 @@ def verdict_of(outcome: Outcome) -> Verdict:
             return Finish(outcome.code if 0 < outcome.code < 256 else EXIT_CHILD_FAILED, outcome.message)
         case End.GUEST_FAILED:
             return Finish(EXIT_CHILD_FAILED, outcome.message)
+        case End.MACHINE_FAILED if failures >= MOST_FAILURES:
+            return Finish(EXIT_CHILD_FAILED, f"{outcome.message}; so did {failures - 1} machines before at this point")
         case End.MACHINE_FAILED:
             return TemporaryExit(SOON_S, outcome.message)
         case End.BRIDGE_FAILED:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from logging import getLogger
 from pathlib import Path
@@ -27,7 +27,7 @@ COPY_EVERY = 20
 """So many checkpoints lie between two copies of the machine's disk: it is written twice then, and can be large."""
 
 MOST_TRIES = 3
-"""A state whose guest has not said a word after so many restores is given up for an older one."""
+"""A state is given up for an older one after so many restores that led to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class SavedState:
     """One saved state of a machine.
 
     `seq` is the last command that the guest in it has seen. `progress` is the job's at that moment. `tries` counts the
-    restores since then after which no guest has spoken.
+    restores since then after which no guest has spoken, or whose machine failed before there was a newer state.
     """
 
     tag: str
@@ -55,6 +55,7 @@ class Checkpoints:
         self._file = folder / RECORD
         self._description = dict(description)
         self._current: str | None = None
+        self._works = False
         self.number = 0
         self.states: list[SavedState] = []
         self.copy: SavedState | None = None
@@ -104,7 +105,7 @@ class Checkpoints:
         """
         before = [known for known in self.states if known.tag == self._current]
         self._write([state, *before], self.copy)
-        self._current = state.tag
+        self._current, self._works = state.tag, False
 
     def copied(self, state: SavedState) -> None:
         """Record that a copy of the disk, with `state` in it as the newest, is whole and durable.
@@ -139,18 +140,23 @@ class Checkpoints:
         self._write([known for known in self.states if known.tag != state.tag], self.copy)
 
     def works(self) -> None:
-        """Record that the guest of the restored state has spoken. If that fails, the tries just go on counting."""
-        self._judge_current(lambda tries: 0)
+        """Record that the guest of the restored state has spoken, or was given no time to: this was no try."""
+        if not self._works:
+            self._works = True
+            self._judge_current(-1)
 
-    def spared(self) -> None:
-        """Record that the guest of the restored state was given no time to speak, so that this was no try."""
-        self._judge_current(lambda tries: max(0, tries - 1))
+    def failed(self) -> None:
+        """Record that the machine has failed, though its guest had spoken: if from the restored state, it was a try."""
+        if self._works:
+            self._works = False
+            self._judge_current(+1)
 
-    def _judge_current(self, change: Callable[[int], int]) -> None:
+    def _judge_current(self, change: int) -> None:
+        """Change the tries of the restored state. If that fails, they just go on counting."""
         for known in self.states:
-            if known.tag == self._current and (tries := change(known.tries)) != known.tries:
+            if known.tag == self._current:
                 try:
-                    self._count(known.tag, tries)
+                    self._count(known.tag, max(0, known.tries + change))
                 except OSError as error:
                     logger.warning("it cannot be noted how the restore went: %s", error)
 

@@ -86,6 +86,11 @@ def decide(facts: Facts) -> Outcome:
     return Outcome(End.MACHINE_FAILED, facts.lost, last_lines(facts.console))
 
 
+def machine_failed(facts: Facts) -> bool:
+    """Say whether what ended the job is that its machine ended by itself, or that its guest was lost."""
+    return (facts.machine_gone or facts.lost) is not None and decide(facts).end is End.MACHINE_FAILED
+
+
 def may_go_on(facts: Facts) -> bool:
     """Say whether the job may succeed another time, from its last checkpoint: what ended it was not its own doing.
 

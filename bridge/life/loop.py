@@ -26,7 +26,7 @@ from ..hypervisors import Hypervisor, MachineState, Saves
 from ..job import Job
 from .accounting import Progress, account
 from .checkpoints import Checkpoints, SavedState, any_recorded
-from .decide import Facts, Outcome, decide, may_go_on
+from .decide import Facts, Outcome, decide, machine_failed, may_go_on
 from .forwarding import Forwarding, Nobody, Project
 from .holding import Hold, Holding
 from .patience import BOOT, SILENCE, Limits, Patience
@@ -210,11 +210,8 @@ class TaskLife:
 
     async def _take_job_step(self, event: Event) -> None:
         state, actions = step(JOB, self._state, event)
-        if self._record is not None and self._state is State.BOOTING:
-            if event is Event.UP:
-                self._record.works()
-            elif event is Event.QUIT:
-                self._record.spared()
+        if self._record is not None and self._state is State.BOOTING and event in (Event.UP, Event.QUIT):
+            self._record.works()
         if state is not self._state:
             logger.info("%s -> %s: %s", self._state.value, state.value, event.value)
             self._state = state
@@ -351,6 +348,8 @@ class TaskLife:
         states = any_recorded(self._scratch) if self._record is None else bool(self._record.known)
         self.kept = self._going_on is not None and states and may_go_on(self._facts)
         if self.kept:
+            if self._record is not None and machine_failed(self._facts):
+                self._record.failed()
             self._note_spent(0.0)
             await self._hypervisor.stop()
         else:

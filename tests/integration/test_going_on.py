@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from bridge.failures import MOST_FAILURES
 from bridge.life import checkpoints
 from bridge.slots import look
+from bridge.verdict import EXIT_CHILD_FAILED
 
 from ..patience import AT_MOST_S, until
 from .conftest import ENVIRONMENT, JobDirectory
@@ -177,3 +179,25 @@ def test_a_checkpoint_that_cannot_be_restored_is_let_go(app: App) -> None:
     subprocess.run(["qemu-img", "snapshot", "-d", newest, disk], check=True)
     app.finish()
     assert app.said(f"{newest} cannot be restored")
+
+
+def test_a_machine_that_always_fails_ends_the_job_with_its_console(make_job: Callable[..., JobDirectory]) -> None:
+    """After its last checkpoint it used to be restored until the client's limit of a hundred starts."""
+    crash = "echo 'the model is broken' > /dev/console; until [ -e /run/vmbridge/host/go ]; do sleep 0.1; done"
+    app = App(make_job(f"{crash}; poweroff -f", "<checkpoint_period>1</checkpoint_period>"))
+    process = app.start()
+    app.wait_until_said("checkpoint checkpoint-1 taken")
+    (app.path / "shared/host/go").touch()
+    for start in range(1, MOST_FAILURES + 1):
+        assert process.wait(timeout=AT_MOST_S) == (0 if start < MOST_FAILURES else EXIT_CHILD_FAILED)
+        if start < MOST_FAILURES:
+            reason = (app.path / "boinc_temporary_exit").read_text().split("\n")[1]
+            assert reason == "the machine ended before the program had finished: the machine switched itself off"
+            (app.path / "boinc_temporary_exit").unlink()
+            process = app.start()
+            app.wait_until_runs(start + 1)
+            (app.path / "shared/host/go").touch()
+    finished = (app.path / "boinc_finish_called").read_text()
+    assert finished.startswith(f"{EXIT_CHILD_FAILED}\n") and "at this point" in finished
+    assert app.said("the model is broken")
+    assert set(os.listdir(app.path)) == {"worker", "job.xml", "stderr.txt", "boinc_finish_called"}

@@ -39,7 +39,7 @@ from protocol.codec import encode
 from protocol.layout import Share
 from protocol.messages import Command, HostState
 
-from ..fakes import FakeSavingMachine, Recorder, Script
+from ..fakes import FakeMachine, FakeSavingMachine, Recorder, Script
 from ..patience import AT_MOST_S
 
 RUNNING = "protocol 1\nstate running\nheartbeat 1\n"
@@ -395,6 +395,32 @@ def test_a_guest_that_never_speaks_after_a_restore_is_given_up(slot: Slot) -> No
     for _ in range(MOST_TRIES):
         assert slot.live(prepare=mute).did[0] == "restore checkpoint-2"
     assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
+
+
+def test_a_machine_that_fails_again_and_again_is_given_an_older_state(slot: Slot) -> None:
+    """A guest that spoke and hung soon after used to be restored from the same state for ever."""
+    for _ in range(2):
+        slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def die(machine: FakeMachine) -> None:
+        machine.die("signal 9")
+
+    for failures in range(1, MOST_TRIES + 1):
+        lived = slot.live((0.2, die))
+        assert lived.outcome.end is End.MACHINE_FAILED and lived.did[0] == "restore checkpoint-2"
+        assert slot.record.states[0].tries == failures
+    assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
+
+
+def test_a_machine_that_fails_after_a_newer_checkpoint_says_nothing_against_the_older(slot: Slot) -> None:
+    slot.live(prepare=when_running(lambda life: life.quit()))
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "save checkpoint-2" in machine.calls, lambda: at(0.1, lambda: machine.die("signal 9")))
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, prepare=prepare)
+    assert lived.outcome.end is End.MACHINE_FAILED
+    assert [state.tries for state in slot.record.states] == [0, 0]
 
 
 def test_trouble_with_all_restores_passes_or_not(slot: Slot) -> None:

@@ -16,6 +16,7 @@ from bridge.errors import (
     NotInstalled,
     NotPermitted,
 )
+from bridge.failures import FAILURES, MOST_FAILURES, count_failure, forget_failures
 from bridge.life.decide import End, Outcome
 from bridge.options import OptionError, Options, parse_options
 from bridge.verdict import (
@@ -96,6 +97,32 @@ def test_a_wrong_option_is_named(words: str, message: str) -> None:
 )
 def test_how_a_job_ended(outcome: Outcome, verdict: Verdict) -> None:
     assert verdict_of(outcome) == verdict
+
+
+def test_a_job_whose_machine_always_fails_ends_one_day() -> None:
+    """The client used to start it again until its own limit of a hundred."""
+    outcome = Outcome(End.MACHINE_FAILED, "the guest is lost")
+    assert isinstance(verdict_of(outcome, MOST_FAILURES - 1), TemporaryExit)
+    message = f"the guest is lost; so did {MOST_FAILURES - 1} machines before at this point"
+    assert verdict_of(outcome, MOST_FAILURES) == Finish(EXIT_CHILD_FAILED, message)
+
+
+def test_failures_are_counted_until_the_job_has_come_further(tmp_path: Path) -> None:
+    assert [count_failure(tmp_path, cpu) for cpu in (0.0, 0.0, 7.5, 7.5, 3.0, 7.5, 7.6)] == [1, 2, 1, 2, 3, 4, 1]
+    forget_failures(tmp_path)
+    forget_failures(tmp_path)
+    assert count_failure(tmp_path, 0.0) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"count": 1e999}', b"\xff", b"null"])
+def test_a_record_of_failures_that_makes_no_sense_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FAILURES).write_bytes(content)
+    assert count_failure(tmp_path, 0.0) == 1
+
+
+def test_failures_that_cannot_be_noted_end_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / f".{FAILURES}.tmp").mkdir()
+    assert count_failure(tmp_path, 0.0) == 1 and "cannot be noted" in caplog.text
 
 
 @pytest.mark.parametrize(
