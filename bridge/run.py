@@ -117,5 +117,5 @@ def _agent(arch: str) -> bytes:
 def _limits_of(backend: type[Hypervisor], boot_s: float | None) -> Limited:
     """A person who plays the guest may take their time."""
     if backend.one_folder:
-        return Limited(boot=None, silence=None)
+        return Limited(boot=None, silence=None, hung_s=None)
     return Limited() if boot_s is None else Limited(boot=Limits(cpu_s=boot_s, clock_s=boot_s))

@@ -29,7 +29,7 @@ from .checkpoints import Checkpoints, SavedState, any_recorded
 from .decide import Facts, Outcome, decide, machine_failed, may_go_on
 from .forwarding import Forwarding, Nobody, Project
 from .holding import Hold, Holding
-from .patience import BOOT, SILENCE, Limits, Patience
+from .patience import BOOT, HUNG_S, SILENCE, Idleness, Limits, Patience
 from .restoring import restore
 from .saving import GoingOn, Machine, Saver
 from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
@@ -67,6 +67,7 @@ class Limited:
 
     boot: Limits | None = BOOT
     silence: Limits | None = SILENCE
+    hung_s: float | None = HUNG_S
 
 
 class TaskLife:
@@ -108,6 +109,7 @@ class TaskLife:
         self._facts = Facts()
         self._progress = Progress()
         self._patience: Patience | None = None
+        self._idleness = Idleness(limited.hung_s)
         self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Task[None] | None = None
@@ -443,14 +445,18 @@ class TaskLife:
             return
         if self._saver is not None and self._state is State.RUNNING:
             self._saver.look()
-        if self._patience is not None and self._facts.lost is None:
-            self._miss(self._patience)
-
-    def _miss(self, patience: Patience) -> None:
-        if lost := patience.lost(cpu_s=self._progress.cpu_seconds, now=self._holding.ran_s()):
-            what = "never came up" if self._state is State.BOOTING else "is lost"
-            self._facts.lost = f"the guest {what}: {lost}"
+        if self._facts.lost is None and (lost := self._lost()):
+            self._facts.lost = lost
             self._events.put_nowait(Event.TROUBLE)
+
+    def _lost(self) -> str | None:
+        cpu_s, now = self._progress.cpu_seconds, self._holding.ran_s()
+        if self._patience is not None and (silent := self._patience.lost(cpu_s=cpu_s, now=now)):
+            what = "never came up" if self._state is State.BOOTING else "is lost"
+            return f"the guest {what}: {silent}"
+        if self._state is State.RUNNING and (hung := self._idleness.hung(self._progress, now=now)):
+            return f"the program hangs: {hung}"
+        return None
 
     def _tell_time(self) -> None:
         """Tell the guest the time by saying again that it should run, unless it is told something else just now."""

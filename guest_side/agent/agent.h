@@ -142,6 +142,7 @@ enum phase {
 struct program {
     pid_t pid; /* 0: none */
     double cpu_seconds;
+    int64_t count_at; /* when its CPU time is counted again */
     int64_t kill_at; /* 0: not asked to end */
     int code; /* how it ended */
     char message[MESSAGE_SIZE]; /* empty if it exited by itself */
@@ -254,7 +255,15 @@ void program_press(struct program *program, int64_t now);
 void program_ended(struct program *program, int status, double cpu_seconds);
 
 /* Its CPU time so far, never less than before. */
-double program_cpu(struct program *program);
+double program_cpu(struct program *program, int64_t now);
+
+/* --------------------------------------------------------------- cpu.c -- */
+
+/*
+ * The CPU time in seconds, so far, of a process and all that it has started
+ * and that still live or were waited for; of at most 256 processes.
+ */
+double tree_cpu(pid_t root);
 
 /* ------------------------------------------------------------- spool.c -- */
 

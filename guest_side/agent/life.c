@@ -280,7 +280,7 @@ static void step_with_share(struct agent *agent, int64_t now)
     pursue_command(agent, now);
     if (agent->phase == ENDED && agent->uploader <= 0 && now >= agent->collect_at)
         start_copier(agent, copy_collect(agent), COLLECTING);
-    told = mirror_publish(options, now, program_cpu(&agent->program));
+    told = mirror_publish(options, now, program_cpu(&agent->program, now));
     told = numbered_publish(agent, now) && told;
     if (agent->phase == REPORTING && told)
         publish_finished(agent);

@@ -15,6 +15,7 @@
 
 #define CANNOT_EXECUTE 126 /* as a shell says it */
 #define NOT_FOUND 127
+#define COUNT_EVERY 5000 /* milliseconds: it reads some files for each process */
 #define PLAIN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* ----------------------------------------------- in the child, before exec -- */
@@ -203,35 +204,11 @@ void program_ended(struct program *program, int status, double cpu_seconds)
                  WTERMSIG(status), strsignal(WTERMSIG(status)));
 }
 
-/* utime, stime, cutime and cstime are four numbers, the twelfth after the name and on. */
-static double parse_stat(const char *text)
+double program_cpu(struct program *program, int64_t now)
 {
-    const char *p = strrchr(text, ')');
-    unsigned long long ticks[4];
-    int field;
-
-    for (field = 0; p != NULL && field < 12; field++)
-        p = strchr(p + 1, ' ');
-    if (p == NULL || sscanf(p, "%llu %llu %llu %llu", &ticks[0], &ticks[1], &ticks[2],
-                            &ticks[3]) != 4)
-        return 0;
-    return (double)(ticks[0] + ticks[1] + ticks[2] + ticks[3]) / (double)sysconf(_SC_CLK_TCK);
-}
-
-double program_cpu(struct program *program)
-{
-    char path[64], text[1024];
-    ssize_t len;
-    int fd;
-
-    if (program->pid == 0)
-        return program->cpu_seconds;
-    snprintf(path, sizeof path, "/proc/%ld/stat", (long)program->pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    len = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    text[len > 0 ? len : 0] = '\0';
-    note_cpu(program, parse_stat(text));
+    if (program->pid != 0 && now >= program->count_at) {
+        program->count_at = now + COUNT_EVERY;
+        note_cpu(program, tree_cpu(program->pid));
+    }
     return program->cpu_seconds;
 }

@@ -309,6 +309,14 @@ def test_reports_are_mirrored(ended: dict[str, Guest]) -> None:
     assert 0 < float(credit["cpu_seconds"]) < 5
 
 
+def test_what_a_script_has_started_counts_while_it_runs(guest: Guest) -> None:
+    """A script whose child computed for hours used to have no CPU time until the child had ended."""
+    guest.program("(while :; do :; done) & wait")
+    guest.put("command", RUN)
+    guest.start()
+    until(lambda: float(guest.keys("creditreport").get("cpu_seconds", 0)) > 1, lambda: guest.read("creditreport"))
+
+
 def test_cpu_seconds_are_the_larger_number(ended: dict[str, Guest]) -> None:
     assert ended["more cpu than we saw"].keys("creditreport")["cpu_seconds"] == "4000"
 

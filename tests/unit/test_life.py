@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ import pytest
 
 from bridge.errors import HostError
 from bridge.guest import watch
-from bridge.hypervisors import Condition
+from bridge.hypervisors import Condition, MachineState
 from bridge.job import Job
 from bridge.life import holding, loop
 from bridge.life.accounting import Progress
@@ -269,6 +270,19 @@ def test_a_guest_that_falls_silent_is_given_up_by_its_cpu_time(tmp_path: Path) -
 
     lived = live(tmp_path, (0.0, say("status", RUNNING)), (0.2, burn))
     assert lived.outcome.message == "the guest is lost: silent for 400 seconds of its machine's CPU time"
+
+
+def test_a_program_that_hangs_is_given_up_though_its_agent_lives(tmp_path: Path) -> None:
+    def beat(machine: FakeMachine) -> None:
+        if machine.examine().state is MachineState.RUNNING:
+            machine.say("status", RUNNING.replace("heartbeat 1", f"heartbeat {time.monotonic_ns()}"))
+        asyncio.get_running_loop().call_later(0.2, beat, machine)
+
+    lived = live(tmp_path, (0.0, beat), (0.1, say("creditreport", "cpu_seconds 2\n")), limited=Limited(hung_s=0.5))
+    assert lived.outcome.end is End.MACHINE_FAILED
+    assert re.fullmatch(
+        r"the program hangs: it has reported nothing for \d+ seconds and used no processor", lived.outcome.message
+    )
 
 
 @pytest.mark.behaviour("B12")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from bridge.cli.terminal import STEPS
 from bridge.errors import HostError
 from bridge.life.accounting import Progress, account
 from bridge.life.decide import DETAIL_LINES, End, Facts, decide, last_lines
-from bridge.life.patience import Limits, Patience
+from bridge.life.patience import Idleness, Limits, Patience
 from bridge.life.tables import (
     CHECKPOINT,
     JOB,
@@ -153,3 +154,36 @@ def test_progress_is_what_was_said_last() -> None:
     ):
         progress = account(progress, message)
     assert progress == Progress(0.4, 7, 2, 10, 3, 2)
+
+
+def test_a_program_that_does_nothing_hangs_whatever_its_agent_says() -> None:
+    """A program that waited for ever used to keep its machine for ever: the agent went on telling that it lives."""
+    idleness = Idleness(100)
+    told = Progress(fraction_done=0.5, guest_cpu_seconds=7.0)
+    assert idleness.hung(told, now=1000) is None
+    assert idleness.hung(replace(told, cpu_seconds=90.0, guest_cpu_seconds=7.9), now=1100) is None
+    hung = idleness.hung(replace(told, cpu_seconds=99.0, guest_cpu_seconds=7.9), now=1101)
+    assert hung == "it has reported nothing for 101 seconds and used no processor"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        Progress(fraction_done=0.6, guest_cpu_seconds=7.0),
+        Progress(fraction_done=0.5, guest_cpu_seconds=8.0),
+        Progress(fraction_done=0.5, guest_cpu_seconds=7.0, fpops=1.0),
+        Progress(fraction_done=0.5, guest_cpu_seconds=7.0, intops=1.0),
+        Progress(fraction_done=0.5, guest_cpu_seconds=7.0, checkpoints=1),
+        Progress(fraction_done=0.5),
+    ],
+)
+def test_a_sign_of_work_is_enough(work: Progress) -> None:
+    idleness = Idleness(100)
+    assert idleness.hung(Progress(fraction_done=0.5, guest_cpu_seconds=7.0), now=1000) is None
+    assert idleness.hung(work, now=1101) is None
+
+
+def test_who_plays_the_guest_may_take_their_time() -> None:
+    idleness = Idleness(None)
+    told = Progress(guest_cpu_seconds=7.0)
+    assert idleness.hung(told, now=0) is None and idleness.hung(told, now=1e9) is None
