@@ -26,6 +26,7 @@ from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
 from .client.trickles import Trickles
 from .errors import BridgeError, HostError
 from .failures import FAILURES, count_failure, forget_failures
+from .for_guest import for_guest
 from .home import HOME, Home, read_home, write_home
 from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress
@@ -179,6 +180,7 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
             home=lambda finished: write_home(job.directory, Home(finished.message or "finished", side.figures)),
             going_on=_going_on(job, init_data or InitData()),
             project=trickles,
+            init_data=None if init_data is None else for_guest(init_data, cpus=job.cpus or 1),
         )
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from guest_side import NotBuilt, read_agent
 from protocol.layout import Share
-from protocol.messages import Finished
+from protocol.messages import Finished, InitData
 
 from .errors import HypervisorError
 from .guest.stage import stage_in
@@ -65,12 +65,14 @@ async def run_job(
     home: Callable[[Finished], None] = lambda finished: None,
     going_on: GoingOn | None = None,
     project: Project | None = None,
+    init_data: InitData | None = None,
 ) -> Ended:
     """Run `job` to its end, by `hypervisor` if it is named.
 
     `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`. `home` is called in a
     thread when the results are at their places for good. With `going_on`, a job that could not end is kept where that
     can be, and goes on the next time. Trickles and uploads go to `project`; without one they are told in the log.
+    `init_data` is what the program may know of what a client says about the job.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
@@ -83,7 +85,7 @@ async def run_job(
 
         def stage(seq: int) -> None:
             static_only = image is not None and image.static_programs_only
-            stage_in(job, spec.share, agent=agent, static_only=static_only, seq=seq)
+            stage_in(job, spec.share, agent=agent, static_only=static_only, seq=seq, init_data=init_data)
 
         limited = _limits_of(backend, boot_s)
         life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home, going_on, project)

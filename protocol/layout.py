@@ -14,6 +14,7 @@ GUEST_TAG = "vmbridge_guest"
 COMMAND = "command"
 TASK = "task"
 TAKEN = "taken"
+INIT_DATA = "init_data"
 TRICKLE_DOWN = "trickle_down"
 UPLOADED = "uploaded"
 IN = "in"
@@ -29,7 +30,7 @@ UPLOAD = "upload"
 OUT = "out"
 STDERR = "stderr"
 
-HOST_FILES = (COMMAND, TASK, TAKEN)
+HOST_FILES = (COMMAND, TASK, INIT_DATA, TAKEN)
 GUEST_FILES = (STATUS, FRACTION_DONE, CREDITREPORT, CHECKPOINT, FINISHED)
 NUMBERED = (TRICKLE_DOWN, UPLOADED, TRICKLE_UP, UPLOAD)
 

@@ -106,6 +106,36 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class InitData:
+    """What the client knows of the job and a program may: names, versions, estimates and bounds.
+
+    Times are seconds, memory and disk bytes; `p_fpops` and `p_iops` are operations per second of one of the host's
+    processors, `computation_deadline` is in seconds since 1970, UTC.
+    """
+
+    app_name: str | None = _text()
+    wu_name: str | None = _text()
+    result_name: str | None = _text()
+    app_version: int | None = _count(0, None)
+    major_version: int | None = _count(0, None)
+    minor_version: int | None = _count(0, None)
+    release: int | None = _count(0, None)
+    ncpus: float | None = _number(1e4)
+    rsc_fpops_est: float | None = _number(1e30)
+    rsc_fpops_bound: float | None = _number(1e30)
+    rsc_memory_bound: float | None = _number(1e30)
+    rsc_disk_bound: float | None = _number(1e30)
+    wu_cpu_time: float | None = _number(1e10)
+    starting_elapsed_time: float | None = _number(1e10)
+    computation_deadline: float | None = _number(1e11)
+    resource_share_fraction: float | None = _number(1)
+    fraction_done_start: float | None = _number(1)
+    fraction_done_end: float | None = _number(1)
+    p_fpops: float | None = _number(1e30)
+    p_iops: float | None = _number(1e30)
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """The highest numbers of trickles and uploads that were forwarded for good (B15)."""
 
@@ -189,6 +219,7 @@ class Upload:
 Message: TypeAlias = (
     Command
     | Task
+    | InitData
     | Taken
     | TrickleDown
     | Uploaded
@@ -207,6 +238,7 @@ VERSIONED: frozenset[type[Message]] = frozenset({Command, Task, Status})
 KINDS: dict[str, type[Message]] = {
     "command": Command,
     "task": Task,
+    "init_data": InitData,
     "taken": Taken,
     "trickle_down": TrickleDown,
     "uploaded": Uploaded,

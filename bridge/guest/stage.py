@@ -9,7 +9,7 @@ from pathlib import Path
 from protocol import layout
 from protocol.codec import encode
 from protocol.files import write_atomic
-from protocol.messages import Command, HostState
+from protocol.messages import Command, HostState, InitData
 
 from ..copying import copy_content
 from ..errors import ImageError, JobFileError, host_trouble
@@ -21,11 +21,19 @@ EXECUTABLE = 0o755
 PLAIN = 0o644
 
 
-def stage_in(job: Job, share: layout.Share, *, agent: bytes | None, static_only: bool, seq: int = 1) -> None:
+def stage_in(
+    job: Job,
+    share: layout.Share,
+    *,
+    agent: bytes | None,
+    static_only: bool,
+    seq: int = 1,
+    init_data: InitData | None = None,
+) -> None:
     """Make the share anew and fill the host's part of it.
 
     `seq` is the number of the first command. `agent` is the agent's binary; None where nobody runs it. `static_only` is
-    a property of the image: programs must bring all they need.
+    a property of the image: programs must bring all they need. `init_data` is what the client says of the job.
 
     :raise JobFileError: the program or an input is missing.
     :raise ImageError: the program cannot run in this image.
@@ -53,6 +61,8 @@ def stage_in(job: Job, share: layout.Share, *, agent: bytes | None, static_only:
             write_atomic(share.host / layout.AGENT, agent, durable=False)
             (share.host / layout.AGENT).chmod(EXECUTABLE)
     with host_trouble("write the task"):
+        if init_data is not None:
+            write_atomic(share.host / layout.INIT_DATA, encode(init_data), durable=False)
         write_atomic(share.host / layout.TASK, encode(task), durable=False)
         write_atomic(share.host / layout.COMMAND, encode(Command(seq, HostState.RUN, time.time())), durable=False)
 

@@ -14,6 +14,7 @@
  *   command.c  what the host wants (B13, B16)
  *   exports.c  the two mounts, given up for a checkpoint and taken back
  *   task.c     the message `task`
+ *   init_data.c  what the client knows of the job, for the program
  *   copy.c     files into the working directory and out of it, in a child
  *   program.c  the science program: start, CPU time, end
  *   spool.c    notices of changes in the spool
@@ -222,6 +223,11 @@ bool exports_mount(const struct options *options);
 
 /* Unmount both; 0, or a negative errno, and then exports_mount has to bring back what went. */
 int exports_release(const struct options *options);
+
+/* --------------------------------------------------------- init_data.c -- */
+
+/* A program starts: put what the host says about the job into the spool, and nothing if it says nothing. */
+void init_data_bring(const struct options *options);
 
 /* -------------------------------------------------------------- copy.c -- */
 

@@ -68,6 +68,7 @@ static void start_program(struct agent *agent)
 {
     mirror_begin(&agent->options);
     numbered_begin(&agent->options);
+    init_data_bring(&agent->options);
     if (program_start(&agent->program, &agent->options, &agent->task))
         enter(agent, RUNNING);
     else

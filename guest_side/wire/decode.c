@@ -11,7 +11,7 @@
 #define NUMBER_MAX 32
 #define NAME_MAX_BYTES 255
 #define COUNT_MAX 9007199254740991
-#define KEYS_MAX 10
+#define KEYS_MAX 20
 
 struct key {
     const char *name;
@@ -49,6 +49,27 @@ static const struct message messages[WIRE_KINDS] = {
         {"stdout", WIRE_NAME, 0, 0, 0, NULL},
         {"stderr", WIRE_NAME, 0, 0, 0, NULL},
         {"checkpoint_period", WIRE_NUMBER, 0, 0, 1e10, NULL}}},
+    [WIRE_INIT_DATA] = {"init_data", false, {
+        {"app_name", WIRE_TEXT, 0, 0, 0, NULL},
+        {"wu_name", WIRE_TEXT, 0, 0, 0, NULL},
+        {"result_name", WIRE_TEXT, 0, 0, 0, NULL},
+        {"app_version", WIRE_COUNT, 0, 0, 0, NULL},
+        {"major_version", WIRE_COUNT, 0, 0, 0, NULL},
+        {"minor_version", WIRE_COUNT, 0, 0, 0, NULL},
+        {"release", WIRE_COUNT, 0, 0, 0, NULL},
+        {"ncpus", WIRE_NUMBER, 0, 0, 1e4, NULL},
+        {"rsc_fpops_est", WIRE_NUMBER, 0, 0, 1e30, NULL},
+        {"rsc_fpops_bound", WIRE_NUMBER, 0, 0, 1e30, NULL},
+        {"rsc_memory_bound", WIRE_NUMBER, 0, 0, 1e30, NULL},
+        {"rsc_disk_bound", WIRE_NUMBER, 0, 0, 1e30, NULL},
+        {"wu_cpu_time", WIRE_NUMBER, 0, 0, 1e10, NULL},
+        {"starting_elapsed_time", WIRE_NUMBER, 0, 0, 1e10, NULL},
+        {"computation_deadline", WIRE_NUMBER, 0, 0, 1e11, NULL},
+        {"resource_share_fraction", WIRE_NUMBER, 0, 0, 1, NULL},
+        {"fraction_done_start", WIRE_NUMBER, 0, 0, 1, NULL},
+        {"fraction_done_end", WIRE_NUMBER, 0, 0, 1, NULL},
+        {"p_fpops", WIRE_NUMBER, 0, 0, 1e30, NULL},
+        {"p_iops", WIRE_NUMBER, 0, 0, 1e30, NULL}}},
     [WIRE_TAKEN] = {"taken", false, {
         {"trickle_up", WIRE_COUNT, 0, 0, 0, NULL},
         {"upload", WIRE_COUNT, 0, 0, 0, NULL}}},

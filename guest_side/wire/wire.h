@@ -33,6 +33,7 @@
 enum wire_kind {
     WIRE_COMMAND,
     WIRE_TASK,
+    WIRE_INIT_DATA,
     WIRE_TAKEN,
     WIRE_TRICKLE_DOWN,
     WIRE_UPLOADED,

@@ -119,6 +119,11 @@ def lay_an_old_report(guest: Guest) -> None:
     guest.root.joinpath("spool/finished").write_text("code 9\n")
 
 
+def lay_an_old_init_data(guest: Guest) -> None:
+    guest.root.joinpath("spool").mkdir()
+    guest.root.joinpath("spool/init_data").write_text("wu_name another\n")
+
+
 LONG = "x" * 99
 RUNS = {
     "whole": Run(
@@ -169,6 +174,9 @@ RUNS = {
         "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
     ),
     "more cpu than we saw": Run("echo 'cpu_seconds 4000' > $VMBRIDGE_SPOOL/creditreport"),
+    "init_data": Run("cat $VMBRIDGE_SPOOL/init_data", ("output s", "stdout s"), {"init_data": "wu_name w, 1 > 0\nx y"}),
+    "broken init_data": Run("ls $VMBRIDGE_SPOOL", ("output s", "stdout s"), {"init_data": "p_fpops -1\n"}),
+    "no init_data": Run("ls $VMBRIDGE_SPOOL", ("output s", "stdout s"), prepare=lay_an_old_init_data),
     "leftovers": Run("", prepare=lay_an_old_report),
     "background": Run("sleep 60 & echo $! > pid", ("output pid",)),
     "trickles at the end": Run(
@@ -315,6 +323,14 @@ def test_what_a_script_has_started_counts_while_it_runs(guest: Guest) -> None:
     guest.put("command", RUN)
     guest.start()
     until(lambda: float(guest.keys("creditreport").get("cpu_seconds", 0)) > 1, lambda: guest.read("creditreport"))
+
+
+@pytest.mark.behaviour("B18", "B5")
+def test_the_program_finds_what_the_host_says_of_the_job(ended: dict[str, Guest]) -> None:
+    assert ended["init_data"].read("out/s") == "wu_name w, 1 > 0\nx y\n", "as it stands, with its last newline"
+    assert ended["broken init_data"].read("out/s") == ""
+    assert "init_data breaks R14" in ended["broken init_data"].log
+    assert ended["no init_data"].read("out/s") == "", "an earlier task's is not this one's"
 
 
 def test_cpu_seconds_are_the_larger_number(ended: dict[str, Guest]) -> None:

@@ -36,8 +36,11 @@ CLIENT_7_20 = """\
 <fraction_done_start>0.000000</fraction_done_start>
 <fraction_done_end>1.000000</fraction_done_end>
 <ncpus>1.500000</ncpus>
+<rsc_fpops_est>250000000000000.000000</rsc_fpops_est>
 <host_info>
     <p_ncpus>8</p_ncpus>
+    <p_fpops>4100000000.000000</p_fpops>
+    <p_iops>9000000000.000000</p_iops>
     <client_pid>1</client_pid>
 </host_info>
 <proxy_info>
@@ -53,7 +56,10 @@ CLIENT_7_20 = """\
 
 def test_the_values_of_the_job_and_no_others() -> None:
     assert parse_init_data(CLIENT_7_20) == InitData(
-        client_version="7.20.5",
+        major_version=7,
+        minor_version=20,
+        release=5,
+        app_version=100,
         app_name="worker",
         wu_name="energy_1",
         result_name="energy_1_0",
@@ -64,6 +70,9 @@ def test_the_values_of_the_job_and_no_others() -> None:
         wu_cpu_time=12.5,
         checkpoint_period=60.0,
         ncpus=1.5,
+        rsc_fpops_est=2.5e14,
+        p_fpops=4.1e9,
+        p_iops=9e9,
     ), "project preferences may hold any tag"
 
 
@@ -81,6 +90,10 @@ def test_the_values_of_the_job_and_no_others() -> None:
         ("<app_name>a</app_name>\n<app_name>b</app_name>", "app_name", "a"),
         ("<proxy_info><slot>9</slot></proxy_info>\n<slot>2</slot>", "slot", 2),
         ("<unknown_tag/>\n<slot>2</slot>", "slot", 2),
+        ("<p_fpops>1</p_fpops>", "p_fpops", 0.0),
+        ("<host_info>\n<p_fpops>1</p_fpops>\n<x>\n</x>\n<p_iops>2</p_iops>\n</host_info>", "p_iops", 2.0),
+        ("<project_preferences>\n<host_info>\n<p_fpops>1</p_fpops>\n</host_info>\n", "p_fpops", 0.0),
+        ("<proxy_info>\n<slot>9</slot>\n</host_info>\n<slot>9</slot>\n</proxy_info>\n<slot>2</slot>", "slot", 2),
         ("no tag at all\n<\n<>\n<slot>2</slot>", "slot", 2),
     ],
 )

@@ -14,7 +14,7 @@ from bridge.job import Job
 from protocol import layout
 from protocol.codec import decode
 from protocol.layout import Share
-from protocol.messages import Command, HostState, Task
+from protocol.messages import Command, HostState, InitData, Task
 
 DYNAMIC = Path("/bin/sh")
 
@@ -46,6 +46,12 @@ def test_two_folders(job: Job, agent: bytes) -> None:
     assert task == Task("worker", input=("in.txt",), output=("out.txt",), checkpoint_period=300.0)
     command = decode("command", (share.host / layout.COMMAND).read_bytes())
     assert isinstance(command, Command) and (command.seq, command.state) == (1, HostState.RUN)
+
+
+def test_what_the_client_says_of_the_job(job: Job) -> None:
+    share = Share.two_folders(job.directory / "shared")
+    stage_in(job, share, agent=None, static_only=False, init_data=InitData(wu_name="w", p_fpops=4e9))
+    assert (share.host / layout.INIT_DATA).read_bytes() == b"wu_name w\np_fpops 4000000000.0\n"
 
 
 @pytest.mark.behaviour("B17")
