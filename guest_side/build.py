@@ -25,7 +25,9 @@ __all__ = ["BuildError", "build_agent", "build_library", "build_mount_hook", "ma
 WIRE = SOURCES / "wire"
 LIBRARY_SOURCES = (
     SOURCES / "libboinc" / "boinc_api.c",
+    SOURCES / "libboinc" / "init_data.c",
     SOURCES / "libboinc" / "numbered.c",
+    SOURCES / "libboinc" / "sections.c",
     WIRE / "encode.c",
     WIRE / "publish.c",
     WIRE / "read.c",

@@ -12,7 +12,9 @@
 #define _GNU_SOURCE
 #include "boinc_api.h"
 #include "../wire/wire.h"
+#include "init_data.h"
 #include "numbered.h"
+#include "sections.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -55,6 +57,8 @@ static atomic_bool checkpoint_due;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake_up;
 static bool initialized;
+static struct APP_INIT_DATA init_data;
+static int64_t began;
 static bool thread_runs;
 static bool woken;
 static const char *spool; /* NULL: standalone */
@@ -327,6 +331,7 @@ static void after_fork_in_child(void)
     thread_runs = false;
     atomic_store(&idle, false);
     atomic_store(&checkpoint_due, false);
+    sections_forked();
     pthread_mutex_unlock(&lock);
 }
 
@@ -340,26 +345,52 @@ static const char *find_spool(void)
     return path != NULL && *path != '\0' ? strdup(path) : NULL;
 }
 
-static int initialize(void)
+static bool read_init_data(void)
+{
+    const char *path = initialized ? spool : find_spool();
+    int64_t every = initialized ? period : parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
+    bool found = init_data_read(&init_data, path);
+
+    init_data.checkpoint_period = (double)every / 1e9;
+    if (!initialized)
+        free((char *)path);
+    return found;
+}
+
+static int initialize(const BOINC_OPTIONS *options)
 {
     initialized = true;
     spool = find_spool();
-    reporting = spool != NULL;
+    reporting = spool != NULL && options->main_program && options->send_status_msgs;
     period = parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
-    due_at = nanoseconds(CLOCK_MONOTONIC) + period;
+    began = nanoseconds(CLOCK_MONOTONIC);
+    due_at = began + period;
+    read_init_data();
+    sections_begin(options->handle_process_control, options->direct_process_action);
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     return start_thread();
 }
 
-PUBLIC int boinc_init(void)
+PUBLIC int boinc_init_options(BOINC_OPTIONS *options)
 {
     int error = 0;
 
+    if (options == NULL)
+        return ERR_NULL;
     pthread_mutex_lock(&lock);
     if (!initialized)
-        error = initialize();
+        error = initialize(options);
     pthread_mutex_unlock(&lock);
     return error;
+}
+
+PUBLIC int boinc_init(void)
+{
+    BOINC_OPTIONS all = {
+        .main_program = 1, .check_heartbeat = 1, .handle_process_control = 1, .send_status_msgs = 1,
+        .direct_process_action = 1};
+
+    return boinc_init_options(&all);
 }
 
 /* After `finished` nothing more is to be said. */
@@ -403,7 +434,10 @@ PUBLIC void boinc_ops_cumulative(double fp, double integer)
 
 PUBLIC int boinc_time_to_checkpoint(void)
 {
-    return atomic_load_explicit(&checkpoint_due, memory_order_relaxed);
+    if (__builtin_expect(!atomic_load_explicit(&checkpoint_due, memory_order_relaxed), 1))
+        return 0;
+    sections_saving(true);
+    return 1;
 }
 
 static void restart_countdown(void)
@@ -421,7 +455,56 @@ PUBLIC int boinc_checkpoint_completed(void)
     if (thread_runs)
         restart_countdown();
     pthread_mutex_unlock(&lock);
+    sections_saving(false);
     return 0;
+}
+
+/* ---------------------------------------------------- what is known -- */
+
+PUBLIC int boinc_parse_init_data_file(void)
+{
+    bool found;
+
+    pthread_mutex_lock(&lock);
+    found = read_init_data();
+    pthread_mutex_unlock(&lock);
+    return found ? 0 : ERR_FOPEN;
+}
+
+PUBLIC int vmbridge_init_data(struct APP_INIT_DATA *data, size_t size)
+{
+    if (data == NULL)
+        return ERR_NULL;
+    memset(data, 0, size);
+    pthread_mutex_lock(&lock);
+    memcpy(data, &init_data, size < sizeof init_data ? size : sizeof init_data);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+PUBLIC double boinc_worker_thread_cpu_time(void)
+{
+    return cpu_seconds();
+}
+
+PUBLIC int boinc_wu_cpu_time(double *seconds)
+{
+    if (seconds == NULL)
+        return ERR_NULL;
+    pthread_mutex_lock(&lock);
+    *seconds = init_data.wu_cpu_time + cpu_seconds();
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+PUBLIC double boinc_elapsed_time(void)
+{
+    int64_t since;
+
+    pthread_mutex_lock(&lock);
+    since = initialized ? nanoseconds(CLOCK_MONOTONIC) - began : 0;
+    pthread_mutex_unlock(&lock);
+    return (double)since / 1e9;
 }
 
 /* Copy `len` bytes and a NUL; a name that was cut off would be another file. */

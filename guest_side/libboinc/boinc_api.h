@@ -12,21 +12,24 @@
  * nothing is reported. A report that cannot be written is lost and tried
  * again with the next change; it never hurts the program.
  *
- * Costs. boinc_fraction_done, boinc_ops_cumulative and
- * boinc_time_to_checkpoint may stand in the innermost loop: a few nanoseconds
+ * Costs. boinc_fraction_done, boinc_ops_cumulative, boinc_time_to_checkpoint
+ * and critical sections may stand in the innermost loop: a few nanoseconds
  * each. A thread of the library, which takes no signals, writes the first
  * change at once and then at most two a second, and sleeps while there is
  * none.
  *
  * Threads. Every function may be called from any thread, none from a signal
- * handler.
+ * handler. (BOINC's own knows critical sections on one thread only; here they
+ * are cheapest on the one that called boinc_init.)
  *
  * fork. The process that called boinc_init reports, and only that one. In a
- * child that it forks all functions can be called and report nothing, and
- * boinc_finish ends the child without recording that the work is over.
+ * child that it forks all functions can be called and report nothing, SIGTERM
+ * ends it at once, and boinc_finish ends the child without recording that the work is over.
  */
 #ifndef VMBRIDGE_BOINC_API_H
 #define VMBRIDGE_BOINC_API_H
+
+#include <stddef.h>
 
 #ifdef __cplusplus
 #include <string>
@@ -43,6 +46,30 @@ extern "C" {
  * go on, and only checkpoints and its end are reported then.
  */
 int boinc_init(void);
+
+/*
+ * As boinc_init, with a say in what the library does; the first call of the
+ * two counts. A process with main_program or send_status_msgs 0 reports
+ * nothing, as a forked child. With handle_process_control 0 the library
+ * leaves SIGTERM alone; with direct_process_action 0 it only sets
+ * boinc_status.quit_request, and the program has five seconds to save and
+ * exit. The other members, and boinc_init_parallel's multi_thread, mean
+ * nothing here: what is suspended is the machine.
+ *
+ * Returns as boinc_init; -116 if `options` is NULL.
+ */
+typedef struct BOINC_OPTIONS {
+    int normal_thread_priority;
+    int main_program;
+    int check_heartbeat;
+    int handle_process_control;
+    int send_status_msgs;
+    int direct_process_action;
+    int multi_thread;
+    int multi_process;
+} BOINC_OPTIONS;
+
+int boinc_init_options(BOINC_OPTIONS *options);
 
 /*
  * Report that the work is over and end the process as exit(status) does;
@@ -71,7 +98,8 @@ void boinc_ops_cumulative(double fp, double integer);
  *
  * Returns 1 if the checkpoint period has passed since boinc_init or the last
  * boinc_checkpoint_completed, else 0. It stays 1 until
- * boinc_checkpoint_completed is called. The period is the environment
+ * boinc_checkpoint_completed is called, and until then the program is in a
+ * critical section. The period is the environment
  * variable VMBRIDGE_CHECKPOINT_PERIOD, in seconds; 300 if that is not set or
  * is not a number.
  */
@@ -82,6 +110,44 @@ int boinc_time_to_checkpoint(void);
  * period anew. Good at any time, also unasked. Returns 0.
  */
 int boinc_checkpoint_completed(void);
+
+/*
+ * Do not let me be ended from here to there: around the writing of a file
+ * that would be worse half than not at all. Sections may lie in each other,
+ * and in several threads at once; between a 1 from boinc_time_to_checkpoint
+ * and boinc_checkpoint_completed there is one by itself. An end too many does
+ * nothing.
+ *
+ * When the host asks the program to end (SIGTERM) it ends after the last
+ * section, but five seconds later it is killed wherever it is. A machine may
+ * also stand still, be saved, or lose its power at any instant, sections or
+ * not; that is as if nothing had happened, or as a power cut.
+ */
+void boinc_begin_critical_section(void);
+void boinc_end_critical_section(void);
+
+/*
+ * What the host wants, to be read at any time. quit_request becomes 1 when
+ * the program shall end: seen inside a critical section, and anywhere with
+ * direct_process_action 0. All else is 0 for ever: a suspended machine stands
+ * still and cannot look, an aborted one is gone, and sizes and the network
+ * are the host's affair.
+ */
+typedef struct BOINC_STATUS {
+    int no_heartbeat;
+    int suspended;
+    int quit_request;
+    int reread_init_data_file;
+    int abort_request;
+    double working_set_size;
+    double max_working_set_size;
+    int network_suspended;
+} BOINC_STATUS;
+
+extern volatile BOINC_STATUS boinc_status;
+
+/* Copy boinc_status. Returns 0; -116 if `status` is NULL. */
+int boinc_get_status(BOINC_STATUS *status);
 
 /*
  * Find the real name of a file. In a virtual machine files lie under the
@@ -136,6 +202,91 @@ int boinc_upload_file(const char *name);
  */
 int boinc_upload_status(const char *name);
 
+/*
+ * What is known of the job, from boinc_init on, under BOINC's names. What
+ * nobody has said is 0 or empty, and so is always what is nobody's business in
+ * a machine: who the volunteer is, and the authenticator; their preferences
+ * are NULL.
+ *
+ * ncpus, and the processors and the memory in host_info, are the machine's;
+ * p_fpops and p_iops are what one of the host's processors does in a second
+ * by its own benchmark, 0 if unknown: an emulated one is ten to thirty times
+ * slower. project_dir and boinc_dir are the directory in which the program
+ * was started, where all its files lie. wu_cpu_time and starting_elapsed_time
+ * are seconds that earlier starts of the job took.
+ */
+#define APP_INIT_DATA_TEXT 256 /* bytes of each text; what is longer is cut off */
+
+typedef struct HOST_INFO {
+    int p_ncpus;
+    double p_fpops;
+    double p_iops;
+    double m_nbytes;
+} HOST_INFO;
+
+typedef struct APP_INIT_DATA {
+    int major_version; /* of the client */
+    int minor_version;
+    int release;
+    int app_version;
+    int userid;
+    int teamid;
+    int hostid;
+    char app_name[APP_INIT_DATA_TEXT];
+    char *project_preferences;
+    char user_name[APP_INIT_DATA_TEXT];
+    char team_name[APP_INIT_DATA_TEXT];
+    char project_dir[APP_INIT_DATA_TEXT];
+    char boinc_dir[APP_INIT_DATA_TEXT];
+    char wu_name[APP_INIT_DATA_TEXT];
+    char result_name[APP_INIT_DATA_TEXT];
+    char authenticator[APP_INIT_DATA_TEXT];
+    int slot;
+    double wu_cpu_time;
+    double starting_elapsed_time;
+    double resource_share_fraction;
+    double checkpoint_period; /* seconds */
+    double fraction_done_start;
+    double fraction_done_end;
+    char gpu_type[APP_INIT_DATA_TEXT];
+    int gpu_device_num; /* -1: none, as there is none here */
+    int gpu_opencl_dev_index;
+    double gpu_usage;
+    double ncpus;
+    double rsc_fpops_est;
+    double rsc_fpops_bound;
+    double rsc_memory_bound; /* bytes */
+    double rsc_disk_bound;
+    double computation_deadline; /* seconds since 1970, UTC */
+    HOST_INFO host_info;
+} APP_INIT_DATA;
+
+/*
+ * Copy what is known to *data. Returns 0; -116 if `data` is NULL.
+ *
+ * Compiled by the program, so that the library knows how large its structure
+ * is; and so that a program that was compiled with BOINC's own headers, where
+ * it is another one, does not link instead of reading nonsense.
+ */
+int vmbridge_init_data(struct APP_INIT_DATA *data, size_t size);
+
+static inline int boinc_get_init_data_p(struct APP_INIT_DATA *data)
+{
+    return vmbridge_init_data(data, sizeof *data);
+}
+
+/* Read anew what is known of the job, also before boinc_init. Returns 0; -108 if no client has said anything. */
+int boinc_parse_init_data_file(void);
+
+/* Returns the CPU time of this process, all its threads, in seconds. */
+double boinc_worker_thread_cpu_time(void);
+
+/* Write to *seconds the CPU time of earlier starts of the job and of this process. Returns 0; -116 if it is NULL. */
+int boinc_wu_cpu_time(double *seconds);
+
+/* Returns the seconds since boinc_init in which the machine ran; 0 before that. */
+double boinc_elapsed_time(void);
+
 /* Returns 1 if nothing is reported because VMBRIDGE_SPOOL is not set, else 0. */
 int boinc_is_standalone(void);
 
@@ -143,6 +294,23 @@ int boinc_is_standalone(void);
 }
 
 /* The forms that C++ programs know from BOINC; compiled by them, so that any std::string will do. */
+inline int boinc_get_init_data(APP_INIT_DATA &data)
+{
+    return boinc_get_init_data_p(&data);
+}
+
+inline int boinc_wu_cpu_time(double &seconds)
+{
+    return boinc_wu_cpu_time(&seconds);
+}
+
+inline void boinc_options_defaults(BOINC_OPTIONS &options)
+{
+    BOINC_OPTIONS defaults = {0, 1, 1, 1, 1, 1, 0, 0};
+
+    options = defaults;
+}
+
 inline int boinc_upload_file(std::string &name)
 {
     return boinc_upload_file(name.c_str());

@@ -37,6 +37,7 @@ int main(int argc, char **argv)
     boinc_init();
     MEASURE("fraction_done", boinc_fraction_done((double)i * step));
     MEASURE("time_to_checkpoint", due = boinc_time_to_checkpoint());
+    MEASURE("critical_section", (boinc_begin_critical_section(), boinc_end_critical_section()));
 #ifndef NO_OPS
     MEASURE("ops_cumulative", boinc_ops_cumulative((double)i, 0));
 #endif

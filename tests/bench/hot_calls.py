@@ -19,11 +19,13 @@ CODE = Path(__file__).with_name("hot_calls.c")
 _REAL_HEADERS = Path("/usr/include/boinc")
 _REAL_LIBRARIES = ("lib/*/libboinc_api.so", "lib/libboinc_api.so", "lib64/libboinc_api.so")
 
-_NAMES = ("fraction_done", "time_to_checkpoint", "ops_cumulative")
+_NAMES = ("fraction_done", "time_to_checkpoint", "critical_section", "ops_cumulative")
 
 
 def measure() -> list[Figure]:
     """Nanoseconds per call, over a loop of 5 million calls in one thread, loop and argument included.
+
+    The begin and the end of a critical section are one call.
 
     hot_calls.c is compiled with -O2 three times: with our library linked statically, with our shared one, and with
     Debian's real libboinc_api.so (package libboinc-app-dev; its static one holds no symbols); the programs run in turn.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -27,12 +28,23 @@ PROGRAM = r"""
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static sem_t thread_goes, thread_went;
+static void *in_thread(void *unused) {
+    boinc_begin_critical_section(); sem_post(&thread_went);
+    sem_wait(&thread_goes);
+    boinc_end_critical_section(); boinc_end_critical_section(); sem_post(&thread_went);
+    return unused;
+}
+static volatile sig_atomic_t own_handler;
+static void on_term(int number) { own_handler = number; }
 
 static pthread_t main_thread;
 static void on_signal(int number) {
@@ -114,6 +126,52 @@ int main(void) {
         else if (!strcmp(word, "down_short")) printf("%d\n", boinc_receive_trickle_down(small, sizeof small));
         else if (!strcmp(word, "upload")) { scanf("%63s", word); printf("%d\n", boinc_upload_file(word)); }
         else if (!strcmp(word, "uploaded")) { scanf("%63s", word); printf("%d\n", boinc_upload_status(word)); }
+        else if (!strcmp(word, "init_options")) {
+            BOINC_OPTIONS o = {0, 1, 1, 1, 1, 1, 0, 0};
+            scanf("%d %d %d", &o.main_program, &o.handle_process_control, &o.direct_process_action);
+            printf("%d\n", boinc_init_options(&o));
+        }
+        else if (!strcmp(word, "begin")) { boinc_begin_critical_section(); puts("0"); }
+        else if (!strcmp(word, "end")) { boinc_end_critical_section(); puts("0"); }
+        else if (!strcmp(word, "thread_begin")) {
+            pthread_t thread;
+            sem_init(&thread_goes, 0, 0); sem_init(&thread_went, 0, 0);
+            pthread_create(&thread, NULL, in_thread, NULL); sem_wait(&thread_went); puts("0");
+        }
+        else if (!strcmp(word, "thread_end")) { sem_post(&thread_goes); sem_wait(&thread_went); puts("0"); }
+        else if (!strcmp(word, "handle")) { signal(SIGTERM, on_term); puts("0"); }
+        else if (!strcmp(word, "handled")) printf("%d\n", (int)own_handler);
+        else if (!strcmp(word, "fork_term")) {
+            pid_t child; int status;
+            boinc_begin_critical_section();
+            if ((child = fork()) == 0) { boinc_begin_critical_section(); for (;;) pause(); }
+            kill(child, SIGTERM); waitpid(child, &status, 0); boinc_end_critical_section();
+            printf("%d\n", WTERMSIG(status));
+        }
+        else if (!strcmp(word, "status")) {
+            BOINC_STATUS s; memset(&s, 'x', sizeof s);
+            int rc = boinc_get_status(&s);
+            printf("%d %d %d%d%d%d%d %g\n", rc, s.quit_request, s.no_heartbeat, s.suspended, s.reread_init_data_file,
+                   s.abort_request, s.network_suspended, s.working_set_size + s.max_working_set_size);
+        }
+        else if (!strcmp(word, "parse")) printf("%d\n", boinc_parse_init_data_file());
+        else if (!strcmp(word, "names")) {
+            struct APP_INIT_DATA d; boinc_get_init_data_p(&d);
+            printf("%s|%s|%s|%s|%s%s%s%s\n", d.app_name, d.wu_name, d.result_name, d.project_dir, d.authenticator,
+                   d.user_name, d.team_name, d.project_preferences ? "!" : "");
+        }
+        else if (!strcmp(word, "numbers")) {
+            struct APP_INIT_DATA d; boinc_get_init_data_p(&d);
+            printf("%d %d.%d.%d ", d.app_version, d.major_version, d.minor_version, d.release);
+            printf("%.17g %.17g %.17g %.17g ", d.ncpus, d.rsc_fpops_est, d.rsc_memory_bound, d.wu_cpu_time);
+            printf("%.17g %.17g ", d.fraction_done_end, d.checkpoint_period);
+            printf("%.17g %.17g ", d.host_info.p_fpops, d.host_info.p_iops);
+            printf("%d %d\n", d.userid + d.teamid + d.hostid + d.slot, d.gpu_device_num);
+        }
+        else if (!strcmp(word, "times")) {
+            double cpu; boinc_wu_cpu_time(&cpu);
+            printf("%.3f %.3f %.3f\n", cpu, boinc_worker_thread_cpu_time(), boinc_elapsed_time());
+        }
         else if (!strcmp(word, "locale")) printf("%d\n", setlocale(LC_ALL, "") != NULL);
         else if (!strcmp(word, "signal")) { signal(SIGUSR1, on_signal); puts("0"); fflush(stdout); for (;;) pause(); }
         else if (!strcmp(word, "finish")) { scanf("%lf", &a); boinc_finish((int)a); }
@@ -414,7 +472,13 @@ def test_signals_are_left_to_the_program(program: Program) -> None:
 
 def test_what_it_writes_cannot_depend_on_the_locale() -> None:
     """By construction, for a German locale is not everywhere: nothing formats or parses doubles."""
-    for name in ("libboinc/boinc_api.c", "libboinc/numbered.c", "wire/encode.c", "wire/publish.c"):
+    for name in (
+        "libboinc/boinc_api.c",
+        "libboinc/init_data.c",
+        "libboinc/numbered.c",
+        "wire/encode.c",
+        "wire/publish.c",
+    ):
         code = (SOURCES / name).read_text()
         code = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith("*"))
         for word in ("%g", "%f", "%e", "strtod(", "atof(", "sscanf"):
@@ -427,7 +491,7 @@ def test_only_the_interface_is_visible(library: Path) -> None:
         return {line.split()[-1] for line in listing.stdout.splitlines() if len(line.split()) == 3}
 
     shared = names("-D", "--defined-only", str(library / "libboinc_api.so"))
-    assert shared and all(name.startswith("boinc_") for name in shared)
+    assert shared and all(name.startswith("boinc_") or name == "vmbridge_init_data" for name in shared)
     archive = names("-g", "--defined-only", str(library / "libboinc_api.a"))
     assert shared < archive
     assert all(name.startswith(("boinc_", "vmbridge_")) for name in archive)
@@ -583,3 +647,247 @@ def test_standalone_trickles_and_uploads_go_nowhere(binary: Path, tmp_path: Path
     assert program.do("down") == "0 -"
     assert program.do("uploaded a.txt") == "-161"
     assert program.finish(0) == 0
+
+
+# ----------------------------------------------------------------- critical sections
+
+
+QUIET = "00000 0"
+"""What a status says of all that a machine cannot see."""
+
+
+def ask_to_end(program: Program) -> None:
+    """Send SIGTERM and wait until the program has taken it."""
+    program.process.send_signal(signal.SIGTERM)
+    until(lambda: program.do("status") == f"0 1 {QUIET}")
+
+
+def has_ended_by_the_signal(program: Program) -> bool:
+    return program.process.wait(AT_MOST_S) == -signal.SIGTERM
+
+
+def test_outside_of_a_section_a_program_ends_at_once(program: Program) -> None:
+    program.do("init")
+    program.do("begin")
+    program.do("end")
+    assert program.do("status") == f"0 0 {QUIET}"
+    program.process.send_signal(signal.SIGTERM)
+    assert has_ended_by_the_signal(program)
+
+
+def test_inside_it_ends_when_the_last_section_does(program: Program) -> None:
+    program.do("init")
+    program.do("end")  # one too many
+    program.do("begin")
+    program.do("begin")
+    ask_to_end(program)
+    program.process.send_signal(signal.SIGTERM)
+    assert program.do("end") == "0"
+    assert program.do("end") == "", "it has no more to say"
+    assert has_ended_by_the_signal(program)
+
+
+def test_a_section_of_another_thread(program: Program) -> None:
+    program.do("init")
+    program.do("thread_begin")
+    ask_to_end(program)
+    program.do("begin")
+    assert program.do("end") == "0", "the other thread is still in its own"
+    assert program.do("thread_end") == ""
+    assert has_ended_by_the_signal(program)
+
+
+def test_from_being_told_to_save_until_it_is_saved(binary: Path, tmp_path: Path) -> None:
+    """A program asks as often as it likes, and says once that it is done."""
+    (tmp_path / "spool").mkdir()
+    program = Program(binary, tmp_path, VMBRIDGE_CHECKPOINT_PERIOD="0.1", VMBRIDGE_SPOOL=str(tmp_path / "spool"))
+    program.do("init")
+    until(lambda: program.do("due") == "1")
+    assert program.do("due") == "1"
+    ask_to_end(program)
+    assert program.do("checkpoint") == ""
+    assert has_ended_by_the_signal(program)
+    assert values(program.read("checkpoint"))["count"] == 1, "what was saved is told before"
+
+
+def test_a_program_that_only_wants_to_be_asked(program: Program) -> None:
+    assert program.do("init_options 1 1 0") == "0"
+    ask_to_end(program)
+    program.do("begin")
+    assert program.do("end") == "0"
+    assert program.finish(3) == 3
+
+
+@pytest.mark.parametrize("steps", [("handle", "init"), ("init", "handle"), ("init_options 1 0 1", "handle")])
+def test_a_program_that_handles_the_signal_itself_is_left_alone(program: Program, steps: tuple[str, str]) -> None:
+    for step in steps:
+        program.do(step)
+    program.process.send_signal(signal.SIGTERM)
+    until(lambda: program.do("handled") == str(int(signal.SIGTERM)))
+    assert program.do("status") == f"0 0 {QUIET}"
+    assert program.finish(0) == 0
+
+
+def test_a_forked_child_ends_at_once(program: Program) -> None:
+    program.do("init")
+    assert program.do("fork_term") == str(int(signal.SIGTERM))
+    assert program.finish(0) == 0
+
+
+def test_a_helper_process_reports_nothing(program: Program) -> None:
+    program.do("init_options 0 1 1")
+    program.do("fraction 0.5")
+    program.do("checkpoint")
+    assert program.finish(0) == 0
+    assert os.listdir(program.spool) == []
+
+
+IN_AND_OUT = r"""
+#include "boinc_api.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static volatile char *inside; /* a byte for each thread, in a file */
+static void *work(void *number) {
+    volatile char *mine = inside + (long)number;
+    for (;;) {
+        boinc_begin_critical_section();
+        *mine = 1;
+        for (volatile int i = 0; i < 300; i++) ;
+        *mine = 0;
+        boinc_end_critical_section();
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    int file = open(argv[argc - 1], O_RDWR);
+    pthread_t thread;
+    inside = mmap(NULL, 16, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    boinc_init();
+    for (long i = 1; i < 4; i++) pthread_create(&thread, NULL, work, (void *)i);
+    inside[8] = 1;
+    work((void *)0);
+}
+"""
+
+
+def test_no_thread_is_ever_ended_inside(library: Path, tmp_path: Path) -> None:
+    """Four threads go in and out all the time, so that nearly any moment would be a wrong one."""
+    source, binary = tmp_path / "in_and_out.c", tmp_path / "in_and_out"
+    source.write_text(IN_AND_OUT)
+    subprocess.run(
+        [*CC, f"-I{include_dir()}", str(source), str(library / "libboinc_api.a"), "-lpthread", "-o", str(binary)],
+        check=True,
+    )
+    state = tmp_path / "state"
+    for attempt in range(40):
+        state.write_bytes(bytes(16))
+        with subprocess.Popen([binary, state]) as process:
+            until(lambda: state.read_bytes()[8] == 1)
+            time.sleep(attempt % 7 / 1000)
+            process.terminate()
+            try:
+                process.wait(AT_MOST_S)
+            finally:
+                process.kill()
+        assert process.returncode == -signal.SIGTERM and not any(state.read_bytes()[:4]), attempt
+
+
+# ------------------------------------------------------------------ what is known
+
+
+INIT_DATA = """\
+app_name worker
+wu_name \tspaces are kept
+result_name {long}
+app_version 100
+major_version 7
+minor_version  20\t
+release 99999999999
+ncpus 3.5
+a_later_key 1
+rsc_fpops_est 2.5E+14
+rsc_memory_bound 300000000.000
+wu_cpu_time 12.5
+p_fpops 4100000000.25
+p_iops 25e-1
+authenticator secret
+user_name Jane
+"""
+
+
+def test_what_the_client_says_of_the_job(program: Program, tmp_path: Path) -> None:
+    (program.spool / "init_data").write_text(INIT_DATA.format(long="x" * 300))
+    assert program.do("parse") == "0", "also before boinc_init"
+    before = program.do("numbers")
+    program.do("init")
+    assert program.do("names") == f"worker|\tspaces are kept|{'x' * 255}|{tmp_path}|"
+    numbers = "100 7.20.2147483647 3.5 250000000000000 300000000 12.5 1 300 4100000000.25 2.5 0 -1"
+    assert program.do("numbers") == before == numbers
+    (program.spool / "init_data").write_text("wu_name again\r\nncpus 2\r\n")
+    assert program.do("names").startswith("worker|"), "until it is asked to read anew"
+    assert program.do("parse") == "0"
+    assert program.do("names") == f"|again||{tmp_path}|"
+    program.finish(0)
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_without_a_client_there_are_defaults(binary: Path, tmp_path: Path, spool: bool) -> None:
+    (tmp_path / "spool").mkdir()
+    environment = {"VMBRIDGE_SPOOL": str(tmp_path / "spool")} if spool else {}
+    program = Program(binary, tmp_path, VMBRIDGE_CHECKPOINT_PERIOD="60", **environment)
+    assert program.do("parse") == "-108"
+    program.do("init")
+    assert program.do("parse") == "-108"
+    assert program.do("names") == f"|||{tmp_path}|"
+    cpus = os.sysconf("SC_NPROCESSORS_ONLN")
+    assert program.do("numbers") == f"0 0.0.0 {cpus} 0 0 0 1 60 0 0 0 -1"
+    program.finish(0)
+
+
+def test_times(program: Program) -> None:
+    (program.spool / "init_data").write_text("wu_cpu_time 1000\n")
+    assert program.do("times").endswith(" 0.000"), "before boinc_init"
+    program.do("init")
+    program.do("same 5e6")
+    wu, own, elapsed = map(float, program.do("times").split())
+    assert 1000 < wu < 1100 and 0 < own < 100 and 0 < elapsed < AT_MOST_S
+    assert abs(wu - 1000 - own) < 1
+    program.finish(0)
+
+
+CXX = r"""
+#include <string>
+#include "boinc_api.h"
+int main() {
+    APP_INIT_DATA data;
+    BOINC_OPTIONS options;
+    BOINC_STATUS status;
+    double cpu = -1;
+    boinc_options_defaults(options);
+    options.direct_process_action = 0;
+    if (boinc_init_options(&options) || boinc_get_init_data(data) || boinc_wu_cpu_time(cpu)) return 1;
+    boinc_get_status(&status);
+    if (boinc_status.quit_request || status.quit_request || data.ncpus < 1 || cpu < 0) return 2;
+    return std::string(data.wu_name) == "w" ? 0 : 3;
+}
+"""
+
+
+def test_as_cxx_programs_call_it(library: Path, tmp_path: Path) -> None:
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler here, and nothing else needs one")
+    (tmp_path / "program.cpp").write_text(CXX)
+    (tmp_path / "init_data").write_text("wu_name w\n")
+    words = ["c++", "-Wall", "-Wextra", "-Werror", f"-I{include_dir()}", "program.cpp", str(library / "libboinc_api.a")]
+    subprocess.run([*words, "-lpthread", "-o", "program"], cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "program"], env={"VMBRIDGE_SPOOL": str(tmp_path)}, check=True)
+
+
+def test_a_program_with_another_structure_does_not_link(library: Path) -> None:
+    """BOINC's own APP_INIT_DATA is a hundred thousand bytes of another form: better no program than nonsense in it."""
+    listing = subprocess.run(["nm", "-D", str(library / "libboinc_api.so")], check=True, capture_output=True, text=True)
+    assert "vmbridge_init_data" in listing.stdout and "boinc_get_init_data" not in listing.stdout
