@@ -29,7 +29,7 @@ from .failures import FAILURES, count_failure, forget_failures
 from .for_guest import for_guest
 from .home import HOME, Home, read_home, write_home
 from .job import CHECKPOINT_PERIOD_S, Job, read_job
-from .life.accounting import Progress
+from .life.accounting import Progress, Spent
 from .life.checkpoints import no_room
 from .life.decide import End
 from .life.earnings import Earnings
@@ -170,14 +170,16 @@ def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
 async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
     trickles = None if ipc is None else Trickles(job.directory)
     link = _link(init_data, ipc, trickles)
-    side = _ClientSide(link, init_data or InitData(), job, trickles, options)
+    side = _ClientSide(link, init_data or InitData(), job, trickles, options, cpu_time=job.cpu_time)
     try:
         ended = await run_job(
             job,
             side,
             side.steering,
             hypervisor=options.hypervisor,
-            home=lambda finished: write_home(job.directory, Home(finished.message or "finished", side.figures)),
+            home=lambda finished: write_home(
+                job.directory, Home(finished.message or "finished", side.figures, job.cpu_time)
+            ),
             going_on=_going_on(job, init_data or InitData()),
             project=trickles,
             init_data=None if init_data is None else for_guest(init_data, cpus=job.cpus or 1),
@@ -217,7 +219,7 @@ async def _tell_the_rest(slot: Slot, init_data: InitData | None, ipc: AppIpc | N
     link = _link(init_data, ipc, trickles)
     if link is None:
         return verdict
-    side = _ClientSide(link, init_data or InitData(), None, None, Options())
+    side = _ClientSide(link, init_data or InitData(), None, None, Options(), cpu_time=home.cpu_time)
     try:
         link.start(side)
         side.progress(home.progress)
@@ -238,7 +240,7 @@ def _going_on(job: Job, init_data: InitData) -> GoingOn:
     return GoingOn(
         period_s=job.checkpoint_period or CHECKPOINT_PERIOD_S,
         room=lambda more: no_room(job.directory / MACHINE, need + more, init_data.rsc_disk_bound),
-        spent_s=init_data.wu_cpu_time,
+        spent=Spent(guest_s=init_data.wu_cpu_time) if job.cpu_time == "guest" else Spent(init_data.wu_cpu_time),
         lock=project / SAVING_LOCK if init_data.project_dir and project.is_dir() else None,
     )
 
@@ -253,13 +255,17 @@ class _ClientSide:
         job: Job | None,
         trickles: Trickles | None,
         options: Options,
+        *,
+        cpu_time: str = "host",
     ) -> None:
+        """`cpu_time` says whose CPU time the client is told, `host` or `guest`."""
         self._link = link
+        self._of_guest = cpu_time == "guest"
         self._init_data = init_data
         # A machine takes its memory little by little; the client plans with what it will be.
         self._wss = None if job is None else job.memory_mb * 1024.0 * 1024.0
         self._trickles = trickles
-        self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s)
+        self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s, init_data.p_fpops)
         self._life: TaskLife | None = None
         self._told_to_end = False
         self.figures = Progress()
@@ -311,10 +317,13 @@ class _ClientSide:
                 self._trickles.say(variety, text)
         start, end = self._init_data.fraction_done_start, self._init_data.fraction_done_end
         done = progress.fraction_done
+        now, at_checkpoint = progress.cpu_seconds, progress.checkpoint_cpu_seconds
+        if self._of_guest:
+            now, at_checkpoint = progress.guest_cpu_seconds or 0.0, progress.checkpoint_guest_cpu_seconds
         self._link.report(
             AppStatus(
-                current_cpu_time=max(self._init_data.wu_cpu_time, progress.cpu_seconds),
-                checkpoint_cpu_time=max(self._init_data.wu_cpu_time, progress.checkpoint_cpu_seconds or 0.0),
+                current_cpu_time=max(self._init_data.wu_cpu_time, now),
+                checkpoint_cpu_time=max(self._init_data.wu_cpu_time, at_checkpoint or 0.0),
                 fraction_done=None if done is None else start + done * (end - start),
                 fpops=progress.fpops,
                 intops=progress.intops,

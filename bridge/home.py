@@ -19,10 +19,11 @@ _LIMIT = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """How the job ended, in the guest's words, and its last figures."""
+    """How the job ended, in the guest's words, its last figures, and whose CPU time the client is told of them."""
 
     message: str
     progress: Progress
+    cpu_time: str = "host"
 
 
 def write_home(directory: Path, home: Home) -> None:
@@ -45,6 +46,6 @@ def read_home(directory: Path) -> Home | None:
         if data is None:
             return None
         record: Any = json.loads(data)
-        return Home(str(record["message"]), Progress(**record["progress"]))
+        return Home(str(record["message"]), Progress(**record["progress"]), str(record["cpu_time"]))
     except (ValueError, KeyError, TypeError, RecursionError, RemoteProtocolError):
         return None

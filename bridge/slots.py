@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from .workplace import MACHINE, MARK, SHARED
 class Look:
     """What was found: `job` is the client's name for the job, `problems` are sentences, none if all is as it should be.
 
-    `checkpoints` are the tags that can be restored, newest first, and `progress` is the job's at the newest.
+    `checkpoints` are the tags that can be restored, newest first, and `progress` is the job's at the newest. `p_fpops`
+    is how many operations the host's benchmark does in a second, 0 if nobody knows.
     """
 
     directory: Path
@@ -34,6 +36,7 @@ class Look:
     ended: str = ""
     checkpoints: list[str] = field(default_factory=list)
     progress: Progress | None = None
+    p_fpops: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -43,7 +46,7 @@ def look(directory: Path) -> Look:
     slot = Slot(directory)
     try:
         if (init_data := read_init_data(directory)) is not None:
-            found.job = init_data.result_name
+            found.job, found.p_fpops = init_data.result_name, init_data.p_fpops
     except (Unreadable, OSError) as error:
         found.problems.append(f"init_data.xml cannot be read: {error}")
     found.running = _locked(directory / LOCK)
@@ -51,7 +54,10 @@ def look(directory: Path) -> Look:
         found.ended = f"finished with code {code}"
     elif (directory / TEMPORARY_EXIT).exists():
         found.ended = "waiting to be started again"
-    if not found.running:
+    if found.running:
+        with suppress(ValueError):
+            found.progress = next((state.progress for state in recorded(directory / MACHINE)[0]), None)
+    else:
         _judge_leavings(found)
         _judge_checkpoints(found)
     return found

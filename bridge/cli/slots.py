@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..life.accounting import estimated_fpops
 from ..slots import Look, look
 from .terminal import printable
 
@@ -19,7 +20,7 @@ def check(directory: Path) -> None:
     Touches nothing. Exits with 1 if something is not as it should be.
     """
     found = look(directory)
-    click.echo(printable(_line(found)))
+    click.echo(printable(line(found)))
     for problem in found.problems:
         click.echo(f"  {printable(problem)}")
     sys.exit(1 if found.problems else 0)
@@ -34,12 +35,12 @@ def status(directory: Path) -> None:
         raise click.ClickException(f"{slots} does not exist: {directory} is not the data directory of a BOINC client")
     for slot in sorted((path for path in slots.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path)):
         found = look(slot)
-        click.echo(printable(f"{slot.name}: {_line(found)}"))
+        click.echo(printable(f"{slot.name}: {line(found)}"))
         for problem in found.problems:
             click.echo(f"  {printable(problem)}")
 
 
-def _line(found: Look) -> str:
+def line(found: Look) -> str:
     """Say in a line how a slot is."""
     words = [found.job or found.directory.name]
     words.append("running" if found.running else found.ended or "not running")
@@ -48,5 +49,11 @@ def _line(found: Look) -> str:
     if found.progress is not None:
         if found.progress.fraction_done is not None:
             words.append(f"{found.progress.fraction_done:.1%} done")
-        words.append(f"{found.progress.cpu_seconds:.0f} s of CPU time")
+        guest = found.progress.guest_cpu_seconds
+        in_guest = "" if guest is None else f" ({guest:.0f} s in the guest)"
+        words.append(f"{found.progress.cpu_seconds:.0f} s of CPU time{in_guest}")
+        if found.progress.fpops is not None:
+            words.append(f"{found.progress.fpops:.4g} floating-point operations")
+        if (estimated := estimated_fpops(found.progress, found.p_fpops)) is not None:
+            words.append(f"at most {estimated:.2g} floating-point operations (estimated)")
     return ", ".join(words)

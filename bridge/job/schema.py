@@ -48,7 +48,8 @@ class Job:
 
     `resolve` tells which file a path in the job directory stands for, as in a slot, where names are links. `cpus` is
     None where the job file leaves it to whoever runs the job. `takes_more_arguments` says that those on the command
-    line of the bridge are meant for the program.
+    line of the bridge are meant for the program. `cpu_time` says whose the client is told: `host`, the machine's there,
+    or `guest`, the program's in it.
     """
 
     file: Path
@@ -66,6 +67,7 @@ class Job:
     memory_mb: int = 256
     cpus: int | None = None
     checkpoint_period: float | None = None
+    cpu_time: str = "host"
     takes_more_arguments: bool = False
     resolve: Callable[[Path], Path] = field(default=itself, compare=False)
 
@@ -300,6 +302,14 @@ def _hypervisor(text: str) -> str | None:
     return text or None
 
 
+def _whose(text: str) -> str | None:
+    if text and text not in ("host", "guest"):
+        raise ValueError(
+            f"{text!r} is neither 'host', the CPU time that the machine takes, nor 'guest', that of the program in it"
+        )
+    return text or None
+
+
 _NO_FIELD = ""
 """The field of an element that is only checked."""
 
@@ -331,6 +341,7 @@ _TABLE = {
     "memory_size_mb": _Row("memory_mb", _whole(64, 1_048_576, "MB")),
     "ncpus": _Row("cpus", _whole(1, 256, "CPUs")),
     "checkpoint_period": _Row("checkpoint_period", _seconds),
+    "cpu_time": _Row("cpu_time", _whose),
     "append_cmdline_args": _Row("takes_more_arguments", _flag),
 }
 

@@ -8,15 +8,29 @@ from protocol.messages import Checkpoint, CreditReport, FractionDone, Message
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU time over all starts of a job, in seconds: `host_s` the machine's, `guest_s` the program's in the guest."""
+
+    host_s: float = 0.0
+    guest_s: float = 0.0
+
+    def at_least(self, other: Spent) -> Spent:
+        """Return the larger of each."""
+        return Spent(max(self.host_s, other.host_s), max(self.guest_s, other.guest_s))
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a job is.
 
     `fraction_done` is 0 to 1, or None while the program has not said. `cpu_seconds` is the machine's CPU time on the
     host, over all its starts, also what was spent after the checkpoint that it was restored from;
     `checkpoint_cpu_seconds` what it was at the last checkpoint of the machine, None before the first.
-    `guest_cpu_seconds` is the program's inside the guest. `fpops` and `intops` are operations so far, `checkpoints` the
-    program's own. `run_seconds` is how long the machine has run, since the job began, without what was lost since a
-    checkpoint; it goes on by itself, so that it makes no two reports different.
+    `guest_cpu_seconds` is the program's inside the guest, likewise over all starts, None while no guest has said;
+    `checkpoint_guest_cpu_seconds` what it was at that checkpoint, `guest_cpu_before` what of it the present guest does
+    not know of. `fpops` and `intops` are operations so far, `checkpoints` the program's own. `run_seconds` is how long
+    the machine has run, since the job began, without what was lost since a checkpoint; it goes on by itself, so that it
+    makes no two reports different.
     """
 
     fraction_done: float | None = None
@@ -26,7 +40,14 @@ class Progress:
     intops: float | None = None
     checkpoints: int = 0
     checkpoint_cpu_seconds: float | None = None
+    guest_cpu_before: float = 0.0
+    checkpoint_guest_cpu_seconds: float | None = None
     run_seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def spent(self) -> Spent:
+        """What it has taken so far."""
+        return Spent(self.cpu_seconds, self.guest_cpu_seconds or 0.0)
 
 
 def account(progress: Progress, message: Message) -> Progress:
@@ -36,11 +57,57 @@ def account(progress: Progress, message: Message) -> Progress:
             return replace(progress, fraction_done=value)
         case CreditReport(fpops, intops, cpu_seconds):
             return replace(
-                progress,
+                progress if cpu_seconds is None else _counted(progress, cpu_seconds),
                 fpops=progress.fpops if fpops is None else fpops,
                 intops=progress.intops if intops is None else intops,
-                guest_cpu_seconds=progress.guest_cpu_seconds if cpu_seconds is None else cpu_seconds,
             )
         case Checkpoint(count):
             return replace(progress, checkpoints=count)
     return progress
+
+
+def _counted(progress: Progress, counted: float) -> Progress:
+    """Return the progress of a job whose guest has counted so many seconds."""
+    before, known = progress.guest_cpu_before, progress.guest_cpu_seconds or 0.0
+    if before + counted < known:  # a program that began anew, in the same machine
+        before = known
+    return replace(progress, guest_cpu_before=before, guest_cpu_seconds=before + counted)
+
+
+def begun_anew(spent: Spent) -> Progress:
+    """Return the progress of a job that begins with its machine, after so much was spent in vain."""
+    return Progress(cpu_seconds=spent.host_s, guest_cpu_seconds=spent.guest_s or None, guest_cpu_before=spent.guest_s)
+
+
+def gone_back(saved: Progress, spent: Spent) -> Progress:
+    """Return the progress of a job whose machine goes on from where it was at `saved`, after so much was spent.
+
+    The guest's own count goes back with its memory; what it does not know of any more was spent all the same.
+    """
+    lost = spent.guest_s - (saved.guest_cpu_seconds or 0.0)
+    return replace(
+        saved,
+        cpu_seconds=spent.host_s,
+        guest_cpu_seconds=spent.guest_s or None,
+        guest_cpu_before=saved.guest_cpu_before + lost,
+    )
+
+
+def at_checkpoint(progress: Progress) -> Progress:
+    """Return the progress that is recorded with a checkpoint of this moment."""
+    return replace(
+        progress,
+        checkpoint_cpu_seconds=progress.cpu_seconds,
+        checkpoint_guest_cpu_seconds=progress.guest_cpu_seconds,
+    )
+
+
+def estimated_fpops(progress: Progress, p_fpops: float) -> float | None:
+    """Return how many floating-point operations the processor could have done; None if the guest counts them itself.
+
+    `p_fpops` is how many the host's benchmark does in a second, 0 if nobody knows. An emulated program has done far
+    fewer.
+    """
+    if progress.fpops is not None or p_fpops <= 0:
+        return None
+    return progress.cpu_seconds * p_fpops

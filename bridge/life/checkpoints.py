@@ -18,7 +18,7 @@ from typing import Any
 
 from protocol.files import write_atomic
 
-from .accounting import Progress
+from .accounting import Progress, Spent
 
 logger = getLogger(__name__)
 
@@ -164,18 +164,20 @@ class Checkpoints:
         counted = [replace(known, tries=tries) if known.tag == tag else known for known in self.states]
         self._write(counted, self.copy)
 
-    def spent_s(self) -> float:
-        """Return the CPU time of the machine over all its starts, in seconds, as far as it was noted."""
-        noted = max((state.progress.cpu_seconds for state in self.known), default=0.0)
+    def spent(self) -> Spent:
+        """Return the CPU time over all starts, as far as it was noted."""
+        noted = Spent()
+        for state in self.known:
+            noted = noted.at_least(state.progress.spent)
         try:
-            return max(noted, float((self._file.parent / SPENT).read_text("ascii")))
+            return noted.at_least(Spent(*map(float, (self._file.parent / SPENT).read_text("ascii").split(maxsplit=1))))
         except (OSError, ValueError):
             return noted
 
-    def note_spent(self, seconds: float) -> None:
+    def note_spent(self, spent: Spent) -> None:
         """Note the CPU time so far. Not worth a sync: what a power cut loses is at most what the last note says."""
         try:
-            write_atomic(self._file.parent / SPENT, f"{seconds:.3f}\n".encode(), durable=False)
+            write_atomic(self._file.parent / SPENT, f"{spent.host_s:.3f} {spent.guest_s:.3f}\n".encode(), durable=False)
         except OSError as error:
             logger.warning("the CPU time cannot be noted: %s", error)
 

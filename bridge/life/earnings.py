@@ -6,7 +6,7 @@ one of our own variety with more in it. (wrapper facts, a.1: the wrapper's `cpu_
 
 from __future__ import annotations
 
-from .accounting import Progress
+from .accounting import Progress, estimated_fpops
 
 OURS = "vmbridge"
 WRAPPERS = "cpu_time"
@@ -15,8 +15,10 @@ WRAPPERS = "cpu_time"
 class Earnings:
     """Says when the next two are due: every `every_s` seconds in which the machine ran."""
 
-    def __init__(self, every_s: float) -> None:
+    def __init__(self, every_s: float, p_fpops: float = 0.0) -> None:
+        """`p_fpops` is how many operations the host's benchmark does in a second, 0 if nobody knows."""
         self._every_s = every_s
+        self._p_fpops = p_fpops
         self._last_s: float | None = None
 
     def due(self, progress: Progress) -> dict[str, str]:
@@ -29,16 +31,20 @@ class Earnings:
         if progress.run_seconds - self._last_s < self._every_s:
             return {}
         self._last_s = progress.run_seconds
-        return {WRAPPERS: f"<cpu_time>{progress.run_seconds:f}</cpu_time>", OURS: _ours(progress)}
+        return {WRAPPERS: f"<cpu_time>{progress.run_seconds:f}</cpu_time>", OURS: _ours(progress, self._p_fpops)}
 
 
-def _ours(progress: Progress) -> str:
-    """`runtime` is what BOINC's own handler for credit by trickles reads; CPU times are seconds."""
+def _ours(progress: Progress, p_fpops: float) -> str:
+    """`runtime` is what BOINC's own handler for credit by trickles reads; CPU times are seconds.
+
+    An estimate has a name of its own, so that nobody takes it for what a program has counted.
+    """
     values = {
         "runtime": progress.run_seconds,
         "cpu_time": progress.cpu_seconds,
         "guest_cpu_time": progress.guest_cpu_seconds,
         "fpops": progress.fpops,
+        "fpops_estimated": estimated_fpops(progress, p_fpops),
         "intops": progress.intops,
         "fraction_done": progress.fraction_done,
     }

@@ -24,7 +24,7 @@ from ..guest.command import Commands
 from ..guest.watch import Watch
 from ..hypervisors import Hypervisor, MachineState, Saves
 from ..job import Job
-from .accounting import Progress, account
+from .accounting import Progress, Spent, account, begun_anew, gone_back
 from .checkpoints import Checkpoints, SavedState, any_recorded
 from .decide import Facts, Outcome, decide, machine_failed, may_go_on
 from .forwarding import Forwarding, Nobody, Project
@@ -116,7 +116,7 @@ class TaskLife:
         self._record: Checkpoints | None = None
         self._saver: Saver | None = None
         self._commands = Commands(share, 0)
-        self._spent_before_s = 0.0
+        self._spent_before = Spent()
         self._ran_before_s = 0.0
         self._spent_told = 0.0
         self._leave_timer: asyncio.TimerHandle | None = None
@@ -203,8 +203,11 @@ class TaskLife:
             return
         last = await self._saver.take(event)
         if event is SavingEvent.SAVED:
-            at = self._record.states[0].progress.checkpoint_cpu_seconds
-            self._set_progress(replace(self._progress, checkpoint_cpu_seconds=at))
+            at = self._record.states[0].progress
+            host_s, guest_s = at.checkpoint_cpu_seconds, at.checkpoint_guest_cpu_seconds
+            self._set_progress(
+                replace(self._progress, checkpoint_cpu_seconds=host_s, checkpoint_guest_cpu_seconds=guest_s)
+            )
         if last and self._silent:
             self._events.put_nowait((Hold.SILENCE, True))
         if last and self._state is State.LEAVING:
@@ -245,11 +248,11 @@ class TaskLife:
 
     async def _stage_in(self) -> None:
         self._tell(self._audience.runs_on, await self._hypervisor.probe())
-        self._spent_before_s = 0.0 if self._going_on is None else self._going_on.spent_s
+        self._spent_before = Spent() if self._going_on is None else self._going_on.spent
         if self._going_on is not None and isinstance(self._hypervisor, Saves):
             self._record = Checkpoints(self._scratch, await self._hypervisor.description())
-            self._spent_before_s = max(self._spent_before_s, self._record.spent_s())
-        self._progress = replace(self._progress, cpu_seconds=self._spent_before_s)
+            self._spent_before = self._spent_before.at_least(self._record.spent())
+        self._progress = begun_anew(self._spent_before)
         # A guest that is restored has obeyed all that was said to it before.
         self._commands.seq = 1 + max((state.seq for state in self._states()), default=0)
         await asyncio.to_thread(self._stage, self._commands.seq)
@@ -295,8 +298,8 @@ class TaskLife:
             return False
         state = await restore(self._hypervisor, self._record)
         if state is not None:
-            self._set_progress(replace(state.progress, cpu_seconds=self._spent_before_s))
-        elif self._spent_before_s:
+            self._set_progress(gone_back(state.progress, self._spent_before))
+        elif self._spent_before != Spent():
             logger.info("nothing to restore from: the job begins anew")
         return state is not None
 
@@ -471,7 +474,7 @@ class TaskLife:
         if condition.state is MachineState.ABSENT:
             return
         self._facts.console = condition.console
-        cpu_seconds = self._spent_before_s + condition.cpu_seconds
+        cpu_seconds = self._spent_before.host_s + condition.cpu_seconds
         run_seconds = self._ran_before_s + self._holding.ran_s()
         self._set_progress(replace(self._progress, cpu_seconds=cpu_seconds, run_seconds=run_seconds))
 
@@ -488,7 +491,7 @@ class TaskLife:
         """Note the CPU time so far: what was spent after the last checkpoint was spent, whoever ends us."""
         if self._record is not None and self._progress.cpu_seconds - self._spent_told >= every_s:
             self._spent_told = self._progress.cpu_seconds
-            self._record.note_spent(self._spent_told)
+            self._record.note_spent(self._progress.spent)
 
     def _be_patient(self, limits: Limits | None) -> None:
         cpu_s = self._progress.cpu_seconds

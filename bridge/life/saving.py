@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +24,7 @@ from protocol.messages import HostState, Status
 from ..errors import BridgeError
 from ..guest.command import Commands
 from ..hypervisors import Saves
-from .accounting import Progress
+from .accounting import Progress, Spent, at_checkpoint
 from .checkpoints import Checkpoints, SavedState, Schedule
 from .restoring import forget_strays
 from .tables import CHECKPOINT, Action, Saving, SavingEvent, step
@@ -44,13 +44,13 @@ class GoingOn:
 
     A checkpoint is due every `period_s`. `room` says why there is none for it and so many bytes more, or None. `lock`
     is a file that all machines of a project on this host lock while they are saved, so that they do not all write at
-    once. `spent_s` is the CPU time of earlier starts, in seconds, where nothing better is known.
+    once. `spent` is the CPU time of earlier starts, where nothing better is known.
     """
 
     period_s: float
     room: Callable[[int], str | None]
     lock: Path | None = None
-    spent_s: float = 0.0
+    spent: Spent = Spent()
 
 
 class NotNow(Exception):
@@ -210,8 +210,7 @@ class Saver:
             await self._machine.hold()
             if held := await hypervisor.held_back():
                 raise NotNow(held)
-            progress = self._machine.progress()
-            progress = replace(progress, checkpoint_cpu_seconds=progress.cpu_seconds)
+            progress = at_checkpoint(self._machine.progress())
             tag = self._record.next_tag()
             await hypervisor.save(tag)
             state = SavedState(tag, self._commands.seq, progress)

@@ -194,6 +194,8 @@ static void want_run(struct agent *agent)
 
 static void want_prepare(struct agent *agent)
 {
+    if (agent->phase == RUNNING)
+        mirror_credit(); /* the state that is saved should know what it took */
     sync_machine(agent);
     agent->leaving = agent->options.machine;
     settle(agent);

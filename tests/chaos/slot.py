@@ -109,7 +109,7 @@ class Slot:
     def noted_cpu(self) -> float:
         """The CPU time that the next start knows of."""
         with contextlib.suppress(ValueError):
-            return max([float(self._read("machine/spent") or 0), *(cpu for _, cpu in self.states())])
+            return max([float((self._read("machine/spent") or "0").split()[0]), *(cpu for _, cpu in self.states())])
         return 0.0
 
     def processes(self) -> list[psutil.Process]:

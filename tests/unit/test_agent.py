@@ -469,6 +469,18 @@ def test_commands(guest: Guest) -> None:
     assert guest.log == ""
 
 
+@pytest.mark.behaviour("B18")
+def test_a_state_that_is_saved_knows_its_cpu_time(guest: Guest) -> None:
+    """Between two heartbeats the host used to know an older one, and counted the rest twice after a restore."""
+    guest.program("while :; do :; done")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running", ack="1")
+    guest.put("command", "protocol 1\nseq 2\nstate prepare\n")
+    guest.await_status(state="running", ack="2")
+    assert float(guest.keys("creditreport")["cpu_seconds"]) >= 0
+
+
 def test_ready_is_said_before_the_program_is_started(guest: Guest) -> None:
     guest.program('read line; echo "$line" > said', "stdin gate", "output said")
     (guest.root / "work").mkdir()

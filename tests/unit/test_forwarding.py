@@ -497,5 +497,16 @@ def test_earnings_are_told_every_so_many_seconds_of_run_time() -> None:
     )
 
 
+def test_operations_that_nobody_counts_are_estimated_and_called_so() -> None:
+    def told(progress: Progress) -> str:
+        earnings = Earnings(10, p_fpops=4e9)
+        earnings.due(Progress())
+        return earnings.due(progress)["vmbridge"]
+
+    assert "<fpops_estimated>12000000000.000000</fpops_estimated>" in told(Progress(cpu_seconds=3.0, run_seconds=10))
+    counted = told(Progress(cpu_seconds=3.0, fpops=5.0, run_seconds=10))
+    assert "<fpops>5.000000</fpops>" in counted and "estimated" not in counted
+
+
 def test_the_bounds_fit_together() -> None:
     assert module.AT_END >= 512, "an agent leaves so many at its end"

@@ -11,10 +11,10 @@ from bridge.client.app_ipc import SIZE, AppIpc
 from bridge.client.init_data import InitData
 from bridge.client.slot import Slot
 from bridge.client.trickles import Trickles
-from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _tell_the_rest
+from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _going_on, _tell_the_rest
 from bridge.home import Home
 from bridge.job import Job
-from bridge.life.accounting import Progress
+from bridge.life.accounting import Progress, Spent
 from bridge.options import Options
 from bridge.verdict import Finish, Leave, Verdict
 
@@ -112,12 +112,13 @@ def test_the_next_start_hands_over_what_is_left_and_finishes(tmp_path: Path) -> 
     assert got == ["<variety>v</variety>\ntext 8", "<variety>v</variety>\ntext 9"]
 
 
-def test_the_next_start_tells_the_last_figures_first(tmp_path: Path) -> None:
+def told_at_the_next_start(slot: Path, home: Home) -> tuple[Verdict, bytes]:
+    """What a client that lives hears last of a job whose results are home."""
     memory = memoryview(bytearray(SIZE))
     client = AppIpc(memory)
 
     async def go() -> tuple[Verdict, bytes]:
-        finishing = asyncio.create_task(_tell_the_rest(Slot(tmp_path), InitData(client_pid=1), AppIpc(memory), HOME))
+        finishing = asyncio.create_task(_tell_the_rest(Slot(slot), InitData(client_pid=1), AppIpc(memory), home))
         said = b""
         while not finishing.done():
             client.heartbeat.send("<heartbeat/>")
@@ -125,10 +126,35 @@ def test_the_next_start_tells_the_last_figures_first(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         return await finishing, said
 
-    verdict, said = asyncio.run(go())
+    return asyncio.run(go())
+
+
+def test_the_next_start_tells_the_last_figures_first(tmp_path: Path) -> None:
+    verdict, said = told_at_the_next_start(tmp_path, HOME)
     assert verdict == DONE
     assert b"<current_cpu_time>1.25000000e+01<" in said, "a client that had shut down used to report no CPU time at all"
     assert b"<fraction_done>1.0" in said and b"<fpops_cumulative>1.0" in said
+
+
+@pytest.mark.parametrize(("cpu_time", "told"), [("host", ("1.25", "1.1")), ("guest", ("2.0", "1.9"))])
+def test_the_client_is_told_the_cpu_time_that_the_job_file_names(
+    tmp_path: Path, cpu_time: str, told: tuple[str, str]
+) -> None:
+    """Both figures of a message are of one kind: a client takes any change of the second for a checkpoint."""
+    progress = Progress(
+        cpu_seconds=12.5, guest_cpu_seconds=20.0, checkpoint_cpu_seconds=11.0, checkpoint_guest_cpu_seconds=19.0
+    )
+    said = told_at_the_next_start(tmp_path, Home("finished", progress, cpu_time))[1].decode()
+    assert f"<current_cpu_time>{told[0]}" in said and f"<checkpoint_cpu_time>{told[1]}" in said
+
+
+def test_what_the_client_was_told_before_is_the_least_of_its_kind(tmp_path: Path) -> None:
+    """The client's own figure is of whichever kind the job file names."""
+    host, guest = (
+        _going_on(Job(tmp_path / "job.xml", "vm", Path("image"), "w", cpu_time=whose), InitData(wu_cpu_time=9.0)).spent
+        for whose in ("host", "guest")
+    )
+    assert host == Spent(host_s=9.0) and guest == Spent(guest_s=9.0)
 
 
 def test_without_a_client_the_next_start_just_finishes(tmp_path: Path) -> None:

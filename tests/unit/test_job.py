@@ -76,6 +76,12 @@ def test_the_other_elements() -> None:
     assert job.environment == ("A=1", "B=x y") and job.hypervisor == "qemu"
 
 
+@pytest.mark.parametrize(("text", "whose"), [("host", "host"), ("guest", "guest"), ("", "host")])
+def test_whose_cpu_time_the_client_is_told(text: str, whose: str) -> None:
+    assert parse_job(FILE, with_task(f"<cpu_time>{text}</cpu_time>")).cpu_time == whose
+    assert parse_job(FILE, MINIMAL).cpu_time == "host"
+
+
 def test_an_absolute_image_path_stays_absolute() -> None:
     job = parse_job(FILE, MINIMAL.replace("<image>image", "<image>/images/tiny"))
     assert job.image == Path("/images/tiny")
@@ -126,6 +132,10 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         (with_task("<memory_size_mb>63</memory_size_mb>"), "'63' is not a whole number of MB"),
         (with_task("<ncpus>0</ncpus>"), "<ncpus>: '0' is not a whole number of CPUs from 1 to 256"),
         (with_task("<checkpoint_period>nan</checkpoint_period>"), "'nan' is not a number of seconds"),
+        (
+            with_task("<cpu_time>wall</cpu_time>"),
+            "'wall' is neither 'host', the CPU time that the machine takes, nor 'guest'",
+        ),
         (with_task("<checkpoint_period>-1</checkpoint_period>"), "'-1' is not a number of seconds"),
         (with_task("<setenv>novalue</setenv>"), "<setenv>: 'novalue' is not NAME=VALUE"),
         (

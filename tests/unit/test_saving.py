@@ -17,7 +17,7 @@ from bridge.errors import HostError, HypervisorError
 from bridge.hypervisors import MachineSpec, Saves
 from bridge.job import Job
 from bridge.life import checkpoints, loop, restoring, saving
-from bridge.life.accounting import Progress
+from bridge.life.accounting import Progress, Spent
 from bridge.life.checkpoints import (
     COST_FACTOR,
     MOST_TRIES,
@@ -84,6 +84,7 @@ class Slot:
         outputs: Iterable[str] = (),
         limited: Limited | None = None,
         project: Project | None = None,
+        spent: Spent | None = None,
     ) -> Lived:
         async def go() -> Lived:
             spec = MachineSpec("vm", self.machine, self.share, None, 256, 1)
@@ -92,7 +93,7 @@ class Slot:
             machine.saved, machine.copies = list(self.saved), dict(self.copies)
             audience = Recorder()
             job = Job(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
-            going_on = GoingOn(period_s, room, lock)
+            going_on = GoingOn(period_s, room, lock, spent or Spent())
 
             def stage(seq: int) -> None:
                 for name in os.listdir(self.share.guest):
@@ -178,6 +179,41 @@ def test_a_job_that_is_quit_goes_on_where_it_was(slot: Slot) -> None:
     assert second.audience.figures[0].fraction_done == 0.5, "before the guest has said it again"
     assert second.life.progress.cpu_seconds == 43.0, "what was spent before was spent"
     assert second.machine.calls[-1] == "remove"
+
+
+def credit(seconds: float) -> Script:
+    return say("creditreport", f"cpu_seconds {seconds}\n")
+
+
+def test_the_guests_cpu_time_goes_back_with_a_restore_and_what_was_spent_does_not(slot: Slot) -> None:
+    """The guest counts 10 s, is saved, counts to 25, dies; goes on from 10, counts to 12, where it begins anew."""
+    slot.live((0.0, credit(10)), (0.0, burn(20.0)), prepare=when_running(lambda life: life.quit()))
+    assert slot.record.states[0].progress.checkpoint_guest_cpu_seconds == 10.0
+
+    def dies(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: life.progress.spent == Spent(50.0, 25.0), lambda: machine.die("killed"))
+
+    second = slot.live((0.0, credit(25)), (0.0, burn(30.0)), prepare=dies)
+    assert second.life.kept
+
+    def begins_anew(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: life.progress.guest_cpu_seconds == 27.0, lambda: credit(3)(machine))
+        once(lambda: life.progress.guest_cpu_seconds == 30.0, lambda: say("finished", "code 0\n")(machine))
+
+    third = slot.live((0.0, credit(12)), prepare=begins_anew)
+    told = [figure.guest_cpu_seconds or 0.0 for figure in third.audience.figures]
+    assert told[0] == 25.0 and 27.0 in told and told[-1] == 30.0
+    assert told == sorted(told), "it never shrinks"
+
+
+def test_a_job_that_begins_anew_has_spent_what_it_has_spent(slot: Slot) -> None:
+    """With nothing to go on from, at least what the client knows was spent."""
+
+    def ends(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: life.progress.guest_cpu_seconds == 104.0, lambda: say("finished", "code 0\n")(machine))
+
+    lived = slot.live((0.0, credit(4)), prepare=ends, spent=Spent(guest_s=100.0))
+    assert lived.life.progress.guest_cpu_seconds == 104.0 and lived.life.progress.cpu_seconds == 0.0
 
 
 @pytest.mark.behaviour("B15")
@@ -456,7 +492,7 @@ def test_trouble_before_the_machine_keeps_everything(slot: Slot, where: str) -> 
     lived = slot.live(prepare=prepare)
     assert lived.outcome.end is End.BRIDGE_FAILED and lived.life.kept
     assert "remove" not in lived.machine.calls
-    assert slot.record.spent_s() == 40.0
+    assert slot.record.spent().host_s == 40.0
     assert slot.live((0.2, say("finished", "code 0\n"))).did[0] == "restore checkpoint-1"
 
 
@@ -731,7 +767,7 @@ def test_what_was_spent_never_shrinks(slot: Slot, noted: str | None, spent: floa
     slot.record.add(STATE)
     if noted is not None:
         (slot.machine / SPENT).write_text(noted)
-    assert slot.record.spent_s() == spent
+    assert slot.record.spent().host_s == spent
 
 
 def test_when_the_next_one_is_due() -> None:

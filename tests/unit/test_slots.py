@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bridge.cli.slots import line
 from bridge.client.slot import FINISH, LOCK
 from bridge.life.accounting import Progress
 from bridge.life.checkpoints import RECORD, Checkpoints, SavedState
@@ -68,17 +70,51 @@ def test_a_record_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     assert any("checkpoints.json cannot be read" in problem for problem in look(tmp_path).problems)
 
 
-def test_a_job_that_runs_is_left_alone(tmp_path: Path) -> None:
-    leave(SHARED, MARK)(tmp_path)
+@contextmanager
+def running(slot: Path) -> Iterator[None]:
+    """Another process holds the slot's lock."""
     code = (
         "import sys; from pathlib import Path; from bridge.client.slot import Slot\n"
         "Slot(Path(sys.argv[1])).lock(); print('locked', flush=True); sys.stdin.read()"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(slot)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
+        yield
+        holder.communicate("")
+
+
+def test_a_job_that_runs_is_left_alone(tmp_path: Path) -> None:
+    leave(SHARED, MARK)(tmp_path)
+    with running(tmp_path):
         found = look(tmp_path)
         assert found.running and found.problems == []
-        holder.communicate("")
     (tmp_path / LOCK).touch()
     assert not look(tmp_path).running and look(tmp_path).problems, "a lock file that nobody holds is no lock"
+
+
+CLIENT = """\
+<app_init_data>
+<result_name>energy_1_0</result_name>
+<host_info>
+    <p_fpops>4000000000.000000</p_fpops>
+</host_info>
+</app_init_data>
+"""
+
+
+@pytest.mark.parametrize(
+    ("progress", "said"),
+    [
+        (Progress(0.5, 12.0), "50.0% done, 12 s of CPU time, at most 4.8e+10 floating-point operations (estimated)"),
+        (Progress(None, 12.0, 9.0, 1e9), "12 s of CPU time (9 s in the guest), 1e+09 floating-point operations"),
+    ],
+)
+def test_what_a_job_has_taken(tmp_path: Path, progress: Progress, said: str) -> None:
+    """Also of a job that runs, as it was at its last checkpoint."""
+    record(tmp_path)
+    (tmp_path / "init_data.xml").write_text(CLIENT)
+    Checkpoints(tmp_path / MACHINE, {}).add(SavedState("checkpoint-7", 2, progress))
+    with running(tmp_path):
+        found = look(tmp_path)
+    assert found.problems == [] and line(found) == f"energy_1_0, running, {said}"
