@@ -45,6 +45,30 @@ def test_success(make_slot: MakeSlot, version: Version, kind: Kind) -> None:
     assert {version[0], version[1]} == {int(part) for part in re.findall(r"client (\d+)\.(\d+)", slot.stderr())[0]}
 
 
+def test_what_the_client_says_of_the_job_reaches_the_program(make_slot: MakeSlot) -> None:
+    """And nothing that says who the volunteer is; the stand-in's file has all that a real one has."""
+    slot = make_slot("cat $VMBRIDGE_SPOOL/init_data > out.txt", OUTPUT, wu_cpu_time=100.0)
+    slot.run()
+    assert slot.wait().end is End.SUCCESS, slot.stderr()
+    told = slot.read("out.txt") or ""
+    assert {"app_name molecules & more", "wu_name molecule_42", "wu_cpu_time 100.0", "p_fpops 1000000000.0"} <= set(
+        told.splitlines()
+    )
+    for secret in ("d0c5ec2e", "Ada", "0123456789abcdef", "127.0.0.1", "blue", str(slot.slot)):
+        assert secret not in told and secret in (slot.read("init_data.xml") or "") + str(slot.slot)
+
+
+def test_the_programs_cpu_time_where_the_job_says_so(make_slot: MakeSlot) -> None:
+    slot = make_slot(
+        "echo cpu_seconds 4000 > $VMBRIDGE_SPOOL/creditreport; WAIT", "<cpu_time>guest</cpu_time>", wu_cpu_time=100.0
+    )
+    slot.run()
+    slot.until(lambda: slot.task.current_cpu_time >= 4100.0, "the guest's own figure, after what was told before")
+    slot.go()
+    assert slot.wait().end is End.SUCCESS, slot.stderr()
+    assert 4100.0 <= slot.task.current_cpu_time < 4200.0
+
+
 def test_an_output_that_the_client_will_copy_lies_in_the_slot(make_slot: MakeSlot) -> None:
     slot = make_slot("echo 42 > out.txt", OUTPUT)
     slot.run()
