@@ -27,12 +27,14 @@ CHECKPOINT = "checkpoint"
 FINISHED = "finished"
 TRICKLE_UP = "trickle_up"
 UPLOAD = "upload"
+SAVED = "saved"
+"""The message `saved.N`, and the folder of the files that it names."""
 OUT = "out"
 STDERR = "stderr"
 
 HOST_FILES = (COMMAND, TASK, INIT_DATA, TAKEN)
 GUEST_FILES = (STATUS, FRACTION_DONE, CREDITREPORT, CHECKPOINT, FINISHED)
-NUMBERED = (TRICKLE_DOWN, UPLOADED, TRICKLE_UP, UPLOAD)
+NUMBERED = (TRICKLE_DOWN, UPLOADED, TRICKLE_UP, UPLOAD, SAVED)
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 

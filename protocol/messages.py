@@ -16,6 +16,7 @@ class HostState(enum.Enum):
 
     RUN = "run"  #: run the program; after PREPARE: go on
     PREPARE = "prepare"  #: let go of the share, a checkpoint of the machine is coming
+    SAVE = "save"  #: have the program save its state now; it runs on
     STOP = "stop"  #: end the program without finishing the task
 
 
@@ -103,6 +104,7 @@ class Task:
     stdout: str | None = _name(None)
     stderr: str | None = _name(None)
     checkpoint_period: float | None = _number(1e10)
+    checkpoint_file: tuple[str, ...] = _many("name", "R16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,11 @@ class InitData:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The highest numbers of trickles and uploads that were forwarded for good (B15)."""
+    """The highest numbers of trickles, uploads and saved states that were taken for good (B15, B21)."""
 
     trickle_up: int | None = _count(0, None)
     upload: int | None = _count(0, None)
+    saved: int | None = _count(0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,14 @@ class Upload:
     name: str = _name()
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The program's own state, as these files in `saved/`; its CPU time was `cpu_seconds` at that moment (B21)."""
+
+    file: tuple[str, ...] = _many("name", "R16")
+    cpu_seconds: float | None = _number(1e10)
+
+
 Message: TypeAlias = (
     Command
     | Task
@@ -230,6 +241,7 @@ Message: TypeAlias = (
     | Finished
     | TrickleUp
     | Upload
+    | Saved
 )
 
 VERSIONED: frozenset[type[Message]] = frozenset({Command, Task, Status})
@@ -249,5 +261,6 @@ KINDS: dict[str, type[Message]] = {
     "finished": Finished,
     "trickle_up": TrickleUp,
     "upload": Upload,
+    "saved": Saved,
 }
 """File name, or the part before its number, to message."""

@@ -20,6 +20,7 @@
  *   spool.c    notices of changes in the spool
  *   mirror.c   reports of the program -> share (B6, B18, B20)
  *   numbered.c trickles and uploads, both ways (B15)
+ *   saved.c    the program's own state -> share (B21)
  *   status.c   state and heartbeat (B12)
  *   watch.c    a file that somebody else writes (B3, B5)
  *   say.c      the clock and the console
@@ -104,12 +105,16 @@ struct task {
     struct list env;
     struct list inputs;
     struct list outputs;
+    struct list checkpoint_files;
     char *stdin_name, *stdout_name, *stderr_name; /* NULL: not named */
     double checkpoint_period; /* negative: not named */
 };
 
 /* Decode; the task is filled, with memory of its own, only for WIRE_OK. */
 enum wire_status task_decode(struct task *task, const char *bytes, size_t len, int *rule);
+
+/* Does the list hold this name? */
+bool list_has(const struct list *list, const char *name);
 
 /* The file in the working directory that holds the standard output or error. */
 const char *task_stdout(const struct task *task);
@@ -124,7 +129,7 @@ struct options {
 
 struct command {
     int64_t seq; /* 0: none yet */
-    enum { WANT_RUN, WANT_PREPARE, WANT_STOP } state;
+    enum { WANT_RUN, WANT_PREPARE, WANT_SAVE, WANT_STOP } state;
     double time; /* 0: not named */
 };
 
@@ -178,7 +183,8 @@ struct agent {
     int64_t back_at;
     bool quitting; /* SIGTERM */
     pid_t copier;
-    pid_t uploader; /* copies one output; never at the same time as the copier */
+    pid_t uploader; /* copies one output */
+    pid_t saver; /* copies the program's state; of these three only one at a time is at work */
     int64_t collect_at; /* not before */
     int collect_tries;
     struct program program;
@@ -238,11 +244,20 @@ pid_t copy_collect(const struct agent *agent);
 /* Start the child that copies one output, whole and synced, into out/. */
 pid_t copy_upload(const struct agent *agent, const char *name);
 
+/*
+ * Start the child that copies the program's state, whole, into saved/. What
+ * may have changed since the program's word, or while it was copied, is torn.
+ */
+pid_t copy_saved(const struct agent *agent);
+
 /* Why the last child failed, from its wait status; NULL if it did not. */
 const char *copy_failure(int status);
 
 /* Did it fail for want of room in the share? Then it may be tried again. */
 bool copy_had_no_room(int status);
+
+/* Was what it copied changed meanwhile? */
+bool copy_was_torn(int status);
 
 /* The errors of writing into the share that are the host's trouble, and pass. */
 bool is_want_of_room(int error);
@@ -298,6 +313,9 @@ bool mirror_publish(const struct options *options, int64_t now, double cpu_secon
 void mirror_again(void);
 void mirror_credit(void);
 
+/* How many checkpoints the program says it has taken, 0 for none, and its CPU time at the last one, if it said that. */
+int64_t mirror_checkpoint(double *cpu_seconds);
+
 /* B18: take code and message from the spool's `finished` if they go with the program's end. */
 void mirror_finished(const struct options *options, struct program *program);
 
@@ -321,6 +339,29 @@ void numbered_copied(void);
 
 /* Publish everything again that the host has not taken (B14). */
 void numbered_again(void);
+
+/* ------------------------------------------------------------- saved.c -- */
+
+/* A program starts: what an earlier one said does not count. */
+void saved_begin(const struct options *options);
+
+/* Look whether the program has taken a checkpoint; after mirror_look. */
+void saved_look(const struct agent *agent);
+
+/* Publish what was copied, begin to copy what is to be if that may be, drop what the host has taken. */
+void saved_publish(struct agent *agent, int64_t now, bool may_copy);
+
+/* The saver has ended; `status` is of wait(2). */
+void saved_copied(struct agent *agent, int status);
+
+/* The host has taken all up to this number. */
+void saved_taken(int64_t highest);
+
+/* Publish again what the host has not taken (B14). */
+void saved_again(const struct options *options);
+
+/* Ask the program to save its state, for the present command; true when that is done and published. */
+bool saved_asked(struct agent *agent);
 
 /* ------------------------------------------------------------ status.c -- */
 

@@ -6,6 +6,16 @@
 #include <string.h>
 #include <time.h>
 
+/* One of four words, which the decoder has seen to. */
+static int wanted(const char *word)
+{
+    switch (*word) {
+    case 'r': return WANT_RUN;
+    case 'p': return WANT_PREPARE;
+    default: return word[1] == 'a' ? WANT_SAVE : WANT_STOP;
+    }
+}
+
 static void take(void *user, const struct wire_value *value)
 {
     struct command *command = user;
@@ -15,8 +25,7 @@ static void take(void *user, const struct wire_value *value)
     else if (strcmp(value->key, "time") == 0)
         command->time = value->number;
     else if (strcmp(value->key, "state") == 0)
-        command->state = *value->text == 'r' ? WANT_RUN
-            : *value->text == 'p' ? WANT_PREPARE : WANT_STOP;
+        command->state = wanted(value->text);
 }
 
 bool command_other_version(struct agent *agent, const struct watch *watch, int rule)

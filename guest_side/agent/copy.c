@@ -24,7 +24,8 @@
 #define PART ".part" /* the temporary name; a name of the task's own has no point in front */
 #define BUFFER_SIZE (1 << 20)
 #define STDERR_MAX 65536
-#define NO_ROOM 2 /* exit status of the child */
+#define NO_ROOM 2 /* exit statuses of the child */
+#define TORN 3
 
 static char *failure; /* shared with the child */
 
@@ -49,14 +50,18 @@ static void fail_writing(const char *name, int error)
     _exit(is_want_of_room(error) ? NO_ROOM : 1);
 }
 
-static int copy_bytes(int from, int to)
+/* Not more than there was: the program may write faster than we copy. */
+static int copy_bytes(int from, int to, off_t size)
 {
     static char buffer[BUFFER_SIZE];
     ssize_t got, put, written;
 
-    while ((got = read(from, buffer, sizeof buffer)) != 0) {
+    for (; size > 0; size -= got) {
+        got = read(from, buffer, size < BUFFER_SIZE ? (size_t)size : BUFFER_SIZE);
         if (got < 0)
             return -errno;
+        if (got == 0)
+            break;
         for (put = 0; put < got; put += written)
             if ((written = write(to, buffer + put, (size_t)(got - put))) < 0)
                 return -errno;
@@ -67,13 +72,16 @@ static int copy_bytes(int from, int to)
 /* Fill the temporary file in `dirfd`. */
 static int write_part(int from, int dirfd, mode_t mode, bool sync)
 {
+    struct stat st;
     int to, error;
 
+    if (fstat(from, &st) != 0)
+        return -errno;
     unlinkat(dirfd, PART, 0);
     to = openat(dirfd, PART, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (to < 0)
         return -errno;
-    error = copy_bytes(from, to);
+    error = copy_bytes(from, to, st.st_size);
     if (error == 0 && (fchmod(to, mode) != 0 || (sync && fsync(to) != 0)))
         error = -errno;
     if (close(to) != 0 && error == 0)
@@ -158,11 +166,16 @@ static void collect_one(int work, int out, const char *name)
     close(from);
 }
 
+static int make_dir(int guest, const char *name)
+{
+    if (mkdirat(guest, name, 0755) != 0 && errno != EEXIST)
+        fail_writing(name, errno);
+    return open_dir(guest, name);
+}
+
 static int open_out(int guest)
 {
-    if (mkdirat(guest, "out", 0755) != 0 && errno != EEXIST)
-        fail_writing("out", errno);
-    return open_dir(guest, "out");
+    return make_dir(guest, "out");
 }
 
 static void sync_out(int out)
@@ -213,6 +226,65 @@ static void upload(const struct agent *agent)
     sync_out(out);
 }
 
+static bool is_later(const struct timespec *one, const struct timespec *other)
+{
+    return one->tv_sec != other->tv_sec ? one->tv_sec > other->tv_sec
+                                        : one->tv_nsec > other->tv_nsec;
+}
+
+/*
+ * Is it as it was when the program said that its state was saved? The time
+ * of the inode tells of each write and each rename, and nobody can set it. An
+ * output may have grown: how much of it counts stands in the program's state.
+ */
+static bool is_whole(const struct stat *before, const struct stat *after, const struct stat *word,
+                     bool may_grow)
+{
+    if (before->st_dev != after->st_dev || before->st_ino != after->st_ino)
+        return false;
+    if (may_grow)
+        return after->st_size >= before->st_size;
+    return before->st_size == after->st_size && !is_later(&after->st_ctim, &word->st_ctim);
+}
+
+static void save_one(const struct task *task, int work, int saved, const char *name,
+                     const struct stat *word)
+{
+    int from = open_regular(work, name, 0), error;
+    struct stat before, after;
+    char path[300];
+
+    if (from < 0 || fstat(from, &before) != 0)
+        fail("the program's state is not kept: cannot open %s: %s", name,
+             strerror(from < 0 ? -from : errno));
+    error = place(from, saved, name, 0644, false);
+    if (error != 0) {
+        snprintf(path, sizeof path, "saved/%s", name);
+        fail_writing(path, -error);
+    }
+    if (fstatat(work, name, &after, 0) != 0
+        || !is_whole(&before, &after, word, list_has(&task->outputs, name))) {
+        snprintf(failure, MESSAGE_SIZE,
+                 "the program's state is not kept: %s has changed before it was copied", name);
+        _exit(TORN);
+    }
+    close(from);
+}
+
+static void save(const struct agent *agent)
+{
+    const struct list *files = &agent->task.checkpoint_files;
+    int work = open_dir(AT_FDCWD, agent->options.work);
+    int saved = make_dir(open_dir(AT_FDCWD, agent->options.guest), "saved");
+    struct stat word;
+    size_t i;
+
+    if (fstatat(open_dir(AT_FDCWD, agent->options.spool), "checkpoint", &word, 0) != 0)
+        _exit(TORN);
+    for (i = 0; i < files->count; i++)
+        save_one(&agent->task, work, saved, files->items[i], &word);
+}
+
 static void be_child(pid_t parent)
 {
     sigset_t none;
@@ -258,6 +330,11 @@ pid_t copy_upload(const struct agent *agent, const char *name)
     return start(upload, agent);
 }
 
+pid_t copy_saved(const struct agent *agent)
+{
+    return start(save, agent);
+}
+
 bool is_want_of_room(int error)
 {
     return error == ENOSPC || error == EDQUOT || error == EIO;
@@ -266,6 +343,11 @@ bool is_want_of_room(int error)
 bool copy_had_no_room(int status)
 {
     return WIFEXITED(status) && WEXITSTATUS(status) == NO_ROOM;
+}
+
+bool copy_was_torn(int status)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == TORN;
 }
 
 const char *copy_failure(int status)

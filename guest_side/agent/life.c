@@ -23,6 +23,13 @@ static void stop_copier(struct agent *agent)
     agent->copier = 0; /* its end is nobody's business now */
 }
 
+static void stop_saver(struct agent *agent)
+{
+    if (agent->saver > 0)
+        kill(agent->saver, SIGKILL);
+    agent->saver = 0;
+}
+
 void life_fail(struct agent *agent, const char *format, ...)
 {
     va_list arguments;
@@ -32,6 +39,7 @@ void life_fail(struct agent *agent, const char *format, ...)
     va_end(arguments);
     say("%s", agent->status.message);
     stop_copier(agent);
+    stop_saver(agent);
     program_end(&agent->program, milliseconds());
     enter(agent, FAILED);
     agent->status.changed = true;
@@ -69,6 +77,7 @@ static void start_program(struct agent *agent)
     mirror_begin(&agent->options);
     numbered_begin(&agent->options);
     init_data_bring(&agent->options);
+    saved_begin(&agent->options);
     if (program_start(&agent->program, &agent->options, &agent->task))
         enter(agent, RUNNING);
     else
@@ -80,6 +89,7 @@ static void judge_program(struct agent *agent, bool stopped)
 {
     if (agent->phase != RUNNING)
         return;
+    stop_saver(agent);
     if (stopped) {
         enter(agent, READY);
         return;
@@ -142,6 +152,9 @@ void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
         judge_copier(agent, status);
     } else if (pid == agent->uploader) {
         judge_uploader(agent, status);
+    } else if (pid == agent->saver) {
+        agent->saver = 0;
+        saved_copied(agent, status);
     }
 }
 
@@ -192,13 +205,31 @@ static void want_run(struct agent *agent)
         settle(agent);
 }
 
+/* The program's state is on its way: it is finished first. */
 static void want_prepare(struct agent *agent)
 {
+    if (agent->saver > 0)
+        return;
     if (agent->phase == RUNNING)
         mirror_credit(); /* the state that is saved should know what it took */
     sync_machine(agent);
     agent->leaving = agent->options.machine;
     settle(agent);
+}
+
+static void want_save(struct agent *agent)
+{
+    struct status *status = &agent->status;
+
+    if (agent->phase == RUNNING && agent->program.kill_at == 0
+        && agent->task.checkpoint_files.count > 0) {
+        if (saved_asked(agent))
+            settle(agent);
+        return;
+    }
+    snprintf(status->message, sizeof status->message, "there is no program that could save its state");
+    agent->settled = status->refused = agent->command.seq;
+    status->changed = true;
 }
 
 static void want_stop(struct agent *agent, int64_t now)
@@ -221,6 +252,7 @@ static void pursue_command(struct agent *agent, int64_t now)
     switch (agent->command.state) {
     case WANT_RUN: want_run(agent); break;
     case WANT_PREPARE: want_prepare(agent); break;
+    case WANT_SAVE: want_save(agent); break;
     case WANT_STOP: want_stop(agent, now); break;
     }
 }
@@ -263,6 +295,7 @@ static void come_back(struct agent *agent, int64_t now)
     agent->status.changed |= agent->status.heartbeat > 0;
     mirror_again();
     numbered_again();
+    saved_again(&agent->options);
     if (agent->phase == COLLECTING || agent->phase == REPORTING || agent->phase == DONE) {
         stop_copier(agent);
         enter(agent, ENDED);
@@ -270,6 +303,15 @@ static void come_back(struct agent *agent, int64_t now)
 }
 
 /* -------------------------------------------------------------- step ---- */
+
+/* Nothing that holds the share is begun when a checkpoint of the machine is coming. */
+static bool may_copy(const struct agent *agent)
+{
+    bool comes = agent->command.state == WANT_PREPARE && agent->command.seq > agent->settled;
+
+    return agent->phase == RUNNING && agent->task.checkpoint_files.count > 0
+        && agent->uploader <= 0 && !comes && !agent->leaving;
+}
 
 static void step_with_share(struct agent *agent, int64_t now)
 {
@@ -285,6 +327,7 @@ static void step_with_share(struct agent *agent, int64_t now)
         start_copier(agent, copy_collect(agent), COLLECTING);
     told = mirror_publish(options, now, program_cpu(&agent->program, now));
     told = numbered_publish(agent, now) && told;
+    saved_publish(agent, now, may_copy(agent));
     if (agent->phase == REPORTING && told)
         publish_finished(agent);
     status_publish(agent, now);
@@ -323,6 +366,7 @@ static void look_in_spool(struct agent *agent, int64_t now)
 {
     mirror_look(&agent->options, now, false);
     numbered_look(agent, now, false);
+    saved_look(agent);
 }
 
 int life_step(struct agent *agent)

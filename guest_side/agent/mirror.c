@@ -185,6 +185,19 @@ void mirror_credit(void)
         reports[i].changed |= reports[i].kind == WIRE_CREDITREPORT;
 }
 
+int64_t mirror_checkpoint(double *cpu_seconds)
+{
+    int i;
+
+    for (i = 0; i < REPORTS; i++)
+        if (reports[i].kind == WIRE_CHECKPOINT && reports[i].present[0]) {
+            if (reports[i].present[1])
+                *cpu_seconds = reports[i].values[1];
+            return (int64_t)reports[i].values[0];
+        }
+    return 0;
+}
+
 /* --------------------------------------------------------- finished ---- */
 
 struct finished {

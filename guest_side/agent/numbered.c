@@ -257,10 +257,11 @@ void numbered_begin(const struct options *options)
 
 static void take_taken(void *user, const struct wire_value *value)
 {
-    struct queue *queue = strcmp(value->key, "upload") == 0 ? &requests : &trickles;
-
     (void)user;
-    queue->taken = value->integer;
+    if (strcmp(value->key, "saved") == 0)
+        saved_taken(value->integer);
+    else
+        (strcmp(value->key, "upload") == 0 ? &requests : &trickles)->taken = value->integer;
 }
 
 static void look_taken(const struct options *options, int64_t now)
@@ -329,7 +330,7 @@ static void copy_output(struct agent *agent)
 {
     size_t i = first_unready();
 
-    if (i == requests.count || agent->uploader > 0)
+    if (i == requests.count || agent->uploader > 0 || agent->saver > 0)
         return;
     if (agent->phase == RUNNING) {
         copying = requests.first + (uint32_t)i;

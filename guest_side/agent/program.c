@@ -42,18 +42,19 @@ static void open_as(int target, const char *name, int flags)
     close(fd);
 }
 
-/* Two streams into one file share one position. */
+/* Two streams into one file share one position. A stream that is part of the program's state goes on. */
 static void open_streams(const struct task *task)
 {
     const char *out = task_stdout(task), *err = task_stderr(task);
-    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+    const struct list *kept = &task->checkpoint_files;
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
 
     open_as(0, task->stdin_name != NULL ? task->stdin_name : "/dev/null", O_RDONLY | O_CLOEXEC);
-    open_as(1, out, flags);
+    open_as(1, out, flags | (list_has(kept, out) ? 0 : O_TRUNC));
     if (strcmp(out, err) == 0)
         dup2(1, 2);
     else
-        open_as(2, err, flags);
+        open_as(2, err, flags | (list_has(kept, err) ? 0 : O_TRUNC));
 }
 
 /* The library knows seconds without exponent: the writer's form of a number. */

@@ -22,6 +22,16 @@ static void append(struct list *list, char *item)
     list->items[list->count] = NULL;
 }
 
+bool list_has(const struct list *list, const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], name) == 0)
+            return true;
+    return false;
+}
+
 /* argv[0] has its place before any `arg`, wherever `program` stands in the file. */
 static void take_text(struct task *task, const char *key, char *text)
 {
@@ -35,6 +45,8 @@ static void take_text(struct task *task, const char *key, char *text)
         append(&task->inputs, text);
     else if (strcmp(key, "output") == 0)
         append(&task->outputs, text);
+    else if (strcmp(key, "checkpoint_file") == 0)
+        append(&task->checkpoint_files, text);
     else if (strcmp(key, "stdin") == 0)
         task->stdin_name = text;
     else if (strcmp(key, "stdout") == 0)

@@ -22,6 +22,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +54,7 @@ static _Atomic double intops = UNSET;
 
 static atomic_bool idle; /* our thread wants to be woken by a change */
 static atomic_bool checkpoint_due;
+static _Atomic(volatile char *) asked; /* the first byte of the spool's `save`, which is '1' while the host asks; NULL: none */
 
 /* Everything below is guarded by `lock`. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -332,7 +335,47 @@ static void after_fork_in_child(void)
     atomic_store(&idle, false);
     atomic_store(&checkpoint_due, false);
     sections_forked();
+    atomic_store(&asked, NULL);
     pthread_mutex_unlock(&lock);
+}
+
+/* ------------------------------------------------------- being asked -- */
+
+/*
+ * The agent makes the file before it starts the program, and then only writes
+ * its first byte. A map of it costs the hot call one more load, and nobody
+ * has to wake up and look.
+ */
+static volatile char *map_asked(void)
+{
+    int dirfd = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+    struct stat st;
+    void *found = MAP_FAILED;
+
+    fd = dirfd < 0 ? -1 : openat(dirfd, "save", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+        found = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    if (dirfd >= 0)
+        close(dirfd);
+    return found == MAP_FAILED ? NULL : found;
+}
+
+static bool is_asked(void)
+{
+    volatile char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
+
+    return flag != NULL && *flag == '1';
+}
+
+/* Before the checkpoint is reported: the agent may ask for another one as soon as it has seen this. */
+static void take_question_back(void)
+{
+    volatile char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
+
+    if (flag != NULL)
+        *flag = '0';
 }
 
 /* ------------------------------------------------------------ the API -- */
@@ -367,6 +410,8 @@ static int initialize(const BOINC_OPTIONS *options)
     due_at = began + period;
     read_init_data();
     sections_begin(options->handle_process_control, options->direct_process_action);
+    if (reporting)
+        atomic_store(&asked, map_asked());
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     return start_thread();
 }
@@ -434,7 +479,9 @@ PUBLIC void boinc_ops_cumulative(double fp, double integer)
 
 PUBLIC int boinc_time_to_checkpoint(void)
 {
-    if (__builtin_expect(!atomic_load_explicit(&checkpoint_due, memory_order_relaxed), 1))
+    bool due = atomic_load_explicit(&checkpoint_due, memory_order_relaxed) || is_asked();
+
+    if (__builtin_expect(!due, 1))
         return 0;
     sections_saving(true);
     return 1;
@@ -451,6 +498,7 @@ PUBLIC int boinc_checkpoint_completed(void)
 {
     pthread_mutex_lock(&lock);
     checkpoints++;
+    take_question_back();
     publish_checkpoint();
     if (thread_runs)
         restart_countdown();

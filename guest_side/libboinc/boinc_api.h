@@ -97,7 +97,8 @@ void boinc_ops_cumulative(double fp, double integer);
  * Ask whether the program should write a checkpoint now.
  *
  * Returns 1 if the checkpoint period has passed since boinc_init or the last
- * boinc_checkpoint_completed, else 0. It stays 1 until
+ * boinc_checkpoint_completed, or if the host asks for one because it wants to
+ * stop, else 0. It stays 1 until
  * boinc_checkpoint_completed is called, and until then the program is in a
  * critical section. The period is the environment
  * variable VMBRIDGE_CHECKPOINT_PERIOD, in seconds; 300 if that is not set or
@@ -107,7 +108,10 @@ int boinc_time_to_checkpoint(void);
 
 /*
  * Report that a checkpoint is on the disk, before this returns, and start the
- * period anew. Good at any time, also unasked. Returns 0.
+ * period anew. Good at any time, also unasked. The files that the job names as
+ * the program's state (<checkpoint_filename>) are then carried to the host; a
+ * file that changes before that is done is left out with all the others until
+ * the next checkpoint, but for outputs, which may grow. Returns 0.
  */
 int boinc_checkpoint_completed(void);
 

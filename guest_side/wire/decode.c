@@ -36,7 +36,7 @@ static const struct message messages[WIRE_KINDS] = {
     [WIRE_COMMAND] = {"command", false, {
         PROTOCOL,
         {"seq", WIRE_COUNT, R, 0, 1, NULL},
-        {"state", WIRE_WORD, R, 0, 0, "run prepare stop "},
+        {"state", WIRE_WORD, R, 0, 0, "run prepare save stop "},
         {"time", WIRE_NUMBER, 0, 0, 1e11, NULL}}},
     [WIRE_TASK] = {"task", false, {
         PROTOCOL,
@@ -48,7 +48,8 @@ static const struct message messages[WIRE_KINDS] = {
         {"stdin", WIRE_NAME, 0, 0, 0, NULL},
         {"stdout", WIRE_NAME, 0, 0, 0, NULL},
         {"stderr", WIRE_NAME, 0, 0, 0, NULL},
-        {"checkpoint_period", WIRE_NUMBER, 0, 0, 1e10, NULL}}},
+        {"checkpoint_period", WIRE_NUMBER, 0, 0, 1e10, NULL},
+        {"checkpoint_file", WIRE_NAME, 0, MANY, 0, NULL}}},
     [WIRE_INIT_DATA] = {"init_data", false, {
         {"app_name", WIRE_TEXT, 0, 0, 0, NULL},
         {"wu_name", WIRE_TEXT, 0, 0, 0, NULL},
@@ -72,7 +73,8 @@ static const struct message messages[WIRE_KINDS] = {
         {"p_iops", WIRE_NUMBER, 0, 0, 1e30, NULL}}},
     [WIRE_TAKEN] = {"taken", false, {
         {"trickle_up", WIRE_COUNT, 0, 0, 0, NULL},
-        {"upload", WIRE_COUNT, 0, 0, 0, NULL}}},
+        {"upload", WIRE_COUNT, 0, 0, 0, NULL},
+        {"saved", WIRE_COUNT, 0, 0, 0, NULL}}},
     [WIRE_TRICKLE_DOWN] = {"trickle_down", true, {
         {"text", WIRE_TEXT, 0, MANY, 0, NULL}}},
     [WIRE_UPLOADED] = {"uploaded", true, {
@@ -102,6 +104,9 @@ static const struct message messages[WIRE_KINDS] = {
         {"text", WIRE_TEXT, 0, MANY, 0, NULL}}},
     [WIRE_UPLOAD] = {"upload", true, {
         {"name", WIRE_NAME, R, 0, 0, NULL}}},
+    [WIRE_SAVED] = {"saved", true, {
+        {"file", WIRE_NAME, 0, MANY, 0, NULL},
+        {"cpu_seconds", WIRE_NUMBER, 0, 0, 1e10, NULL}}},
 };
 
 /* A piece of the file: from `at`, up to but not including `end`. */

@@ -44,6 +44,7 @@ enum wire_kind {
     WIRE_FINISHED,
     WIRE_TRICKLE_UP,
     WIRE_UPLOAD,
+    WIRE_SAVED,
     WIRE_KINDS
 };
 

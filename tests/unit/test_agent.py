@@ -447,6 +447,133 @@ def test_a_program_that_begins_again_goes_on_with_the_numbers(guest: Guest) -> N
     assert "trickle_up" not in (guest.root / "left").read_text()
 
 
+# -------------------------------------------------------------- the program's own state
+
+SAVING = r"""
+say() { echo "count $1" > $VMBRIDGE_SPOOL/.c; mv $VMBRIDGE_SPOOL/.c $VMBRIDGE_SPOOL/checkpoint; }
+save() { echo "state $1" > .new; mv .new state; echo "line $1" >> log.txt; say $1; }
+await() { until [ -e ../$1 ]; do sleep 0.02; done; }
+"""
+STATE_FILES = ("checkpoint_file state", "checkpoint_file log.txt", "output log.txt")
+
+
+def allow(guest: Guest, name: str) -> None:
+    """Let a program go on that awaits `name`."""
+    guest.root.joinpath(name).touch()
+
+
+@pytest.mark.behaviour("B21")
+def test_the_programs_state_is_carried_to_the_host(guest: Guest) -> None:
+    """One set at a time; of what the program saves meanwhile, the newest goes next."""
+    guest.program(SAVING + "save 1; await second; save 2; save 3; echo after >> log.txt; exec sleep 60", *STATE_FILES)
+    guest.put("command", RUN)
+    guest.start()
+    until(lambda: guest.read("saved.1") == "file state\nfile log.txt\n")
+    assert guest.read("saved/state") == "state 1\n" and guest.read("saved/log.txt") == "line 1\n"
+    allow(guest, "second")
+    until(lambda: guest.read("checkpoint") == "count 3\n")
+    assert guest.read("saved/state") == "state 1\n", "the host may be reading it"
+    assert guest.read("saved.2") is None
+    guest.put("taken", "saved 1\n")
+    until(lambda: guest.read("saved.2") is not None)
+    assert guest.read("saved.1") is None
+    assert guest.read("saved/state") == "state 3\n"
+    assert (guest.read("saved/log.txt") or "").startswith("line 1\nline 2\nline 3\n"), "an output may have grown"
+    guest.put("taken", "saved 2\n")
+    until(lambda: not list((guest.root / "guest/saved").iterdir()), guest.read)
+
+
+def test_a_torn_state_is_not_published(guest: Guest) -> None:
+    """The program writes its next state before the last one was copied."""
+    guest.program(
+        SAVING + "for i in 1 2 3; do await go$i; save $i; sleep 0.1; echo torn $i > state; : > ../torn$i; done\n"
+        "await whole; save 4; exec sleep 60",
+        *STATE_FILES,
+    )
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running")
+    assert guest.process is not None
+    for number in (1, 2, 3):
+        guest.process.send_signal(signal.SIGSTOP)
+        allow(guest, f"go{number}")
+        until((guest.root / f"torn{number}").exists)
+        guest.process.send_signal(signal.SIGCONT)
+        until(lambda: guest.read("saved/state") == f"torn {number}\n")  # noqa: B023
+    guest.await_status(message="the program's state is not kept: state has changed before it was copied")
+    assert guest.read("saved.1") is None
+    allow(guest, "whole")
+    until(lambda: guest.read("saved.1") is not None)
+    assert guest.read("saved/state") == "state 4\n"
+    until(lambda: "message" not in guest.keys("status"))
+
+
+def test_a_state_with_a_file_missing_is_not_published(guest: Guest) -> None:
+    guest.program(SAVING + "say 1; await go; save 2; exec sleep 60", *STATE_FILES)
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(message="the program's state is not kept: cannot open state: No such file or directory")
+    assert guest.read("saved.1") is None
+    allow(guest, "go")
+    until(lambda: guest.read("saved.1") is not None)
+
+
+@pytest.mark.behaviour("B21")
+def test_numbers_that_the_host_knows_are_passed_over(guest: Guest) -> None:
+    """As after a restore: the host has a state that is further than ours."""
+    guest.put("taken", "saved 2\n")
+    guest.program(SAVING + "save 1; await go2; save 2; await go3; save 3; exec sleep 60", *STATE_FILES)
+    guest.put("command", RUN)
+    guest.start()
+    for number in (1, 2):
+        until(lambda: guest.read("checkpoint") == f"count {number}\n")  # noqa: B023
+        assert not (guest.root / "guest/saved").exists()
+        allow(guest, f"go{number + 1}")
+    until(lambda: guest.read("saved.3") is not None)
+    assert guest.read("saved/state") == "state 3\n"
+
+
+@pytest.mark.behaviour("B13", "B18")
+def test_a_program_is_asked_to_save_its_state(guest: Guest) -> None:
+    """The acknowledgement comes when the new state is published, and the program runs on."""
+    guest.program(
+        SAVING + "save 1\n"
+        'n=1; while :; do read asked < $VMBRIDGE_SPOOL/save; if [ "$asked" = 1 ]; then\n'
+        "printf 0 1<> $VMBRIDGE_SPOOL/save; n=$((n+1)); save $n; fi\n"
+        "sleep 0.05; done",
+        *STATE_FILES,
+    )
+    guest.put("command", RUN)
+    guest.start()
+    until(lambda: guest.read("saved.1") is not None)
+    guest.put("command", "protocol 1\nseq 2\nstate save\n")
+    until(lambda: guest.read("checkpoint") == "count 2\n")
+    assert guest.keys("status")["ack"] == "1", "it lies in the working directory only"
+    guest.put("taken", "saved 1\n")
+    guest.await_status(ack="2", state="running")
+    assert guest.read("saved/state") == "state 2\n" and guest.read("saved.2") is not None
+    until(lambda: (guest.root / "spool/save").read_text() == "0\n")
+
+
+@pytest.mark.behaviour("B13")
+def test_a_task_without_checkpoint_files_cannot_be_asked_to_save(guest: Guest) -> None:
+    guest.program("exec sleep 60")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running", ack="1")
+    guest.put("command", "protocol 1\nseq 2\nstate save\n")
+    guest.await_status(refused="2", ack="1", state="running")
+
+
+def test_a_stream_that_is_part_of_the_state_goes_on(guest: Guest) -> None:
+    guest.put("in/out.txt", "from before\n")
+    guest.program("echo more", "stdout out.txt", "input out.txt", "output out.txt", "checkpoint_file out.txt")
+    guest.put("command", RUN)
+    guest.start()
+    assert guest.wait() == 0
+    assert guest.read("out/out.txt") == "from before\nmore\n"
+
+
 @pytest.mark.behaviour("B13")
 def test_commands(guest: Guest) -> None:
     """Stop, an old command, run again, prepare, and the end by SIGTERM: one program's life."""
@@ -552,24 +679,42 @@ def test_a_bad_task_is_an_error_because_nobody_will_mend_it(guest: Guest) -> Non
     guest.await_status(state="error", message="task breaks R9")
 
 
-def test_a_full_share(binary: Path, tmp_path: Path) -> None:
-    guest = Guest(binary, tmp_path)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "guest")]
+@pytest.fixture
+def cramped(guest: Guest) -> Iterator[Callable[[], object]]:
+    """Give `guest` a share of 64 KiB; what is passed makes it a larger one."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(guest.root / "guest")]
     if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("cannot mount a small file system here")
     try:
-        guest.program("head -c 100000 /dev/zero > big", "output big")
-        guest.put("command", RUN)
-        guest.start()
-        guest.await_status(state="running", message="cannot write out/big: No space left on device")
-        assert guest.read("finished") is None, "it used to be an error of the task, though it was the host's disk"
-        assert list((tmp_path / "guest/out").iterdir()) == []
-        subprocess.run([*mount[:3], "-o", "remount,size=1m", "tmpfs", mount[-1]], check=True)
-        assert guest.wait() == 0
-        assert (tmp_path / "guest/out/big").stat().st_size == 100_000
+        yield lambda: subprocess.run([*mount[:3], "-o", "remount,size=1m", "tmpfs", mount[-1]], check=True)
     finally:
         guest.kill()
-        subprocess.run(["umount", str(tmp_path / "guest")], check=True)
+        subprocess.run(["umount", str(guest.root / "guest")], check=True)
+
+
+def test_a_full_share(guest: Guest, cramped: Callable[[], object]) -> None:
+    guest.program("head -c 100000 /dev/zero > big", "output big")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running", message="cannot write out/big: No space left on device")
+    assert guest.read("finished") is None, "it used to be an error of the task, though it was the host's disk"
+    assert list((guest.root / "guest/out").iterdir()) == []
+    cramped()
+    assert guest.wait() == 0
+    assert (guest.root / "guest/out/big").stat().st_size == 100_000
+
+
+@pytest.mark.behaviour("B21")
+def test_a_full_share_does_not_stop_the_program_whose_state_waits(guest: Guest, cramped: Callable[[], object]) -> None:
+    guest.program(SAVING + "head -c 100000 /dev/zero > state; say 1; await go; exec sleep 60", "checkpoint_file state")
+    guest.put("command", RUN)
+    guest.start()
+    guest.await_status(state="running", message="cannot write saved/state: No space left on device")
+    assert guest.read("saved.1") is None and not list((guest.root / "guest/saved").iterdir())
+    allow(guest, "go")
+    cramped()
+    until(lambda: guest.read("saved.1") is not None)
+    assert (guest.root / "guest/saved/state").stat().st_size == 100_000
 
 
 @pytest.mark.parametrize("arguments", [[], ["--host", "x"], ["--nonsense"], ["stray"]])

@@ -333,6 +333,29 @@ def test_time_to_checkpoint_stays_until_it_is_done(binary: Path, tmp_path: Path)
     program.finish(0)
 
 
+def test_the_host_asks_for_a_checkpoint(program: Program) -> None:
+    """By a byte that the agent writes in place: nobody has to wake up and look."""
+    flag = program.spool / "save"
+    flag.write_text("0\n")
+    program.do("init")
+    assert program.do("due") == "0"
+    with flag.open("r+") as file:
+        file.write("1")
+    assert program.do("due") == program.do("due") == "1"
+    program.do("checkpoint")
+    assert program.do("due") == "0" and flag.read_text() == "0\n", "it used to ask again until the agent had looked"
+    program.finish(0)
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_without_an_agent_nobody_asks(program: Program, content: bytes | None) -> None:
+    if content is not None:
+        (program.spool / "save").write_bytes(content)
+    program.do("init")
+    assert program.do("due") == "0" and program.do("checkpoint") == "0"
+    program.finish(0)
+
+
 @pytest.mark.parametrize("period", ["", "soon", "-1", "1e-3", "0,1", "99999999999999999999"])
 def test_a_senseless_period_is_not_a_short_one(binary: Path, tmp_path: Path, period: str) -> None:
     program = Program(binary, tmp_path, VMBRIDGE_CHECKPOINT_PERIOD=period)
