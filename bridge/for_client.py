@@ -240,6 +240,7 @@ def _going_on(job: Job, init_data: InitData) -> GoingOn:
     return GoingOn(
         period_s=job.checkpoint_period or CHECKPOINT_PERIOD_S,
         room=lambda more: no_room(job.directory / MACHINE, need + more, init_data.rsc_disk_bound),
+        room_for=lambda more: no_room(job.directory / MACHINE, more, init_data.rsc_disk_bound),
         spent=Spent(guest_s=init_data.wu_cpu_time) if job.cpu_time == "guest" else Spent(init_data.wu_cpu_time),
         lock=project / SAVING_LOCK if init_data.project_dir and project.is_dir() else None,
     )

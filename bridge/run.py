@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from .life.decide import Outcome
 from .life.forwarding import Project
 from .life.loop import Audience, Limited, TaskLife
 from .life.patience import Limits
+from .life.program_state import any_saved
 from .life.saving import GoingOn
 from .workplace import Workplace, occupy
 
@@ -77,15 +78,23 @@ async def run_job(
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
     backend = choose(hypervisor, job.hypervisor)
-    with occupy(job.directory, any_recorded if going_on else lambda machine: False) as place:
+    with occupy(job.directory, _can_go_on if going_on else lambda machine: False) as place:
         image = load_image(job.image, job.resolve) if backend.needs_image else None
         agent = None if backend.one_folder else _agent(image.arch if image else platform.machine())
         spec = _machine_spec(job, place, backend, image)
         machine = backend(spec)
 
-        def stage(seq: int) -> None:
+        def stage(seq: int, saved: Mapping[str, Path]) -> None:
             static_only = image is not None and image.static_programs_only
-            stage_in(job, spec.share, agent=agent, static_only=static_only, seq=seq, init_data=init_data)
+            stage_in(
+                job,
+                spec.share,
+                agent=agent,
+                static_only=static_only,
+                seq=seq,
+                init_data=init_data,
+                saved=saved,
+            )
 
         limited = _limits_of(backend, boot_s)
         life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home, going_on, project)
@@ -95,6 +104,11 @@ async def run_job(
             finally:
                 place.keep_machine = life.kept
     return Ended(outcome, life.progress, life.results)
+
+
+def _can_go_on(machine: Path) -> bool:
+    """Say whether the last owner has left something in the machine's folder from which a job can go on."""
+    return any_recorded(machine) or any_saved(machine)
 
 
 def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: Image | None) -> MachineSpec:

@@ -19,6 +19,7 @@ from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
 from .life.accounting import Progress
 from .life.checkpoints import RECORD, SavedState, recorded
+from .life.program_state import FOLDER, NEW, any_saved, newest_set
 from .workplace import MACHINE, MARK, SHARED
 
 
@@ -26,8 +27,9 @@ from .workplace import MACHINE, MARK, SHARED
 class Look:
     """What was found: `job` is the client's name for the job, `problems` are sentences, none if all is as it should be.
 
-    `checkpoints` are the tags that can be restored, newest first, and `progress` is the job's at the newest. `p_fpops`
-    is how many operations the host's benchmark does in a second, 0 if nobody knows.
+    `checkpoints` are the tags that can be restored, newest first, then what the program has saved itself; `progress` is
+    the job's at the first of them. `p_fpops` is how many operations the host's benchmark does in a second, 0 if nobody
+    knows.
     """
 
     directory: Path
@@ -60,6 +62,7 @@ def look(directory: Path) -> Look:
     else:
         _judge_leavings(found)
         _judge_checkpoints(found)
+        _judge_saved(found)
     return found
 
 
@@ -84,7 +87,8 @@ def _judge_leavings(found: Look) -> None:
     names = {name for name in (SHARED, MACHINE, MARK) if (found.directory / name).exists()}
     if SHARED in names:
         found.problems.append(f"{SHARED}/ was left behind by a bridge that was killed; the next start removes it")
-    if MACHINE in names and not (found.directory / MACHINE / RECORD).exists():
+    machine = found.directory / MACHINE
+    if MACHINE in names and not (machine / RECORD).exists() and not any_saved(machine):
         found.problems.append(f"{MACHINE}/ was left behind and holds no checkpoint; the next start removes it")
     if MARK not in names and names:
         found.problems.append(f"{', '.join(sorted(names))} without {MARK} beside it: not the bridge's, and in its way")
@@ -128,6 +132,20 @@ def _judge_copies(found: Look, machine: Path, copy: SavedState | None) -> None:
     wanted = None if copy is None else copy_name(copy.tag)
     strays = [name for name in sorted(copies_in(machine)) if name != wanted]
     found.problems += [f"{MACHINE}/{name} is a copy and not recorded; it goes at the next one" for name in strays]
+
+
+def _judge_saved(found: Look) -> None:
+    machine = found.directory / MACHINE
+    try:
+        saved = newest_set(machine)
+    except (ValueError, OSError) as error:
+        found.problems.append(f"what the program has saved in {MACHINE}/{FOLDER}/ cannot be used: {error}")
+    else:
+        if saved is not None:
+            found.checkpoints.append("what the program has saved")
+            found.progress = found.progress or saved.progress
+    if (machine / FOLDER / NEW).exists():
+        found.problems.append(f"{MACHINE}/{FOLDER}/{NEW} was left behind by a copy that did not end")
 
 
 def _tags(disk: Path, found: Look) -> set[str] | None:

@@ -92,11 +92,10 @@ class FakeMachine:
         return Condition(self._state, self.cpu_seconds, self.console)
 
 
-class FakeSavingMachine(FakeMachine):
-    """A machine that can be saved, whose guest obeys `command` as an agent does.
+class FakeObeyingMachine(FakeMachine):
+    """A machine whose guest obeys `command` as an agent does. Asked to save its program's state, it saves `state`.
 
-    `saved` holds the tags, `copies` those in each copy; a test may set what goes wrong: a guest that is `deaf`, that
-    will not `let_go`, or that `comes_back` too early, a saving that fails.
+    A test may set what goes wrong: a guest that is `deaf`, or that will not `let_go`.
     """
 
     def __init__(self, spec: MachineSpec, script: Iterable[tuple[float, Script]] = ()) -> None:
@@ -105,25 +104,24 @@ class FakeSavingMachine(FakeMachine):
         self._seq = 0
         self._mounted = True
         self._guest: asyncio.Task[None] | None = None
-        self.saved: list[str] = []
-        self.copies: dict[str, list[str]] = {}
-        self.made_of = {"memory_mb": "256"}
+        self._sets = 0
+        self.state: dict[str, str] = {}
         self.deaf = False
         self.let_go = True
-        self.comes_back = False
         self.speaks = True
         self.heartbeat = 0
+
+    def save_state(self) -> None:
+        """Publish `state` as the program's own."""
+        self._sets += 1
+        (self.guest / "saved").mkdir(exist_ok=True)
+        for name, content in self.state.items():
+            (self.guest / "saved" / name).write_text(content)
+        self.say(f"saved.{self._sets}", "".join(f"file {name}\n" for name in self.state))
 
     async def start(self) -> None:
         await super().start()
         self._guest = asyncio.create_task(self._obey())
-
-    async def restore(self, tag: str) -> None:
-        self.calls.append(f"restore {tag}")
-        if tag not in self.saved or self.fail_at == "restore":
-            raise HypervisorError(f"there is no {tag}")
-        await self.start()
-        self.calls.pop()
 
     async def _obey(self) -> None:
         while True:
@@ -132,9 +130,12 @@ class FakeSavingMachine(FakeMachine):
             if self.deaf or not isinstance(command, Command) or command.seq <= self._seq:
                 continue
             self._seq = command.seq
+            if command.state is HostState.SAVE and self.state:
+                self.save_state()
             if self.speaks:
                 self.heartbeat += 1
-                answer = "ack" if self.let_go or command.state is HostState.RUN else "refused"
+                can = {HostState.PREPARE: self.let_go, HostState.SAVE: bool(self.state)}
+                answer = "ack" if can.get(command.state, True) else "refused"
                 self.say("status", f"protocol 1\nstate running\nheartbeat {self.heartbeat}\n{answer} {self._seq}\n")
             self._mounted = command.state is not HostState.PREPARE or not self.let_go
 
@@ -142,6 +143,26 @@ class FakeSavingMachine(FakeMachine):
         super().die(reason)
         if self._guest is not None:
             self._guest.cancel()
+
+
+class FakeSavingMachine(FakeObeyingMachine):
+    """One that can be saved. `saved` holds the tags, `copies` those in each copy; a test may set what goes wrong: a
+    guest that `comes_back` too early, a saving that fails.
+    """
+
+    def __init__(self, spec: MachineSpec, script: Iterable[tuple[float, Script]] = ()) -> None:
+        super().__init__(spec, script)
+        self.saved: list[str] = []
+        self.copies: dict[str, list[str]] = {}
+        self.made_of = {"memory_mb": "256"}
+        self.comes_back = False
+
+    async def restore(self, tag: str) -> None:
+        self.calls.append(f"restore {tag}")
+        if tag not in self.saved or self.fail_at == "restore":
+            raise HypervisorError(f"there is no {tag}")
+        await self.start()
+        self.calls.pop()
 
     async def pause(self) -> None:
         await super().pause()

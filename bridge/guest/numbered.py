@@ -82,12 +82,12 @@ class Numbered:
         if self._complaints <= COMPLAINTS:
             logger.warning("the guest's file %s is not taken: %s", name, news.error)
 
-    def taken(self, trickle_up: int, upload: int) -> None:
+    def taken(self, trickle_up: int, upload: int, saved: int | None = None) -> None:
         """Tell the guest up to which numbers it may forget.
 
         :raise OSError: it could not be written.
         """
-        write_atomic(self._host / TAKEN, encode(Taken(trickle_up, upload)), durable=False)
+        write_atomic(self._host / TAKEN, encode(Taken(trickle_up, upload, saved)), durable=False)
 
     def trickle_down(self, number: int, text: str) -> None:
         """Hand a message of the project to the guest, line by line.

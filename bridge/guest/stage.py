@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from protocol import layout
@@ -29,20 +30,24 @@ def stage_in(
     static_only: bool,
     seq: int = 1,
     init_data: InitData | None = None,
+    saved: Mapping[str, Path] | None = None,
 ) -> None:
     """Make the share anew and fill the host's part of it.
 
     `seq` is the number of the first command. `agent` is the agent's binary; None where nobody runs it. `static_only` is
-    a property of the image: programs must bring all they need. `init_data` is what the client says of the job.
+    a property of the image: programs must bring all they need. `init_data` is what the client says of the job. The
+    files that the program itself has `saved` are inputs too, and go before those of the same name.
 
     :raise JobFileError: the program or an input is missing.
     :raise ImageError: the program cannot run in this image.
     :raise HostError: a file could not be written.
     """
-    task = job.task()
-    sources = {job.application: _existing(job, job.application, "application")}
+    saved = saved or {}
+    task = job.task(saved)
+    sources = {job.application: _existing(job, job.application, "application"), **saved}
     for name in task.input:
-        sources.setdefault(name, _existing(job, name, "copy_file_to_VM"))
+        if name not in sources:
+            sources[name] = _existing(job, name, "copy_file_to_VM")
     for name in job.results:
         if job.path(name).is_dir():
             raise JobFileError(job.file, 0, "copy_file_from_VM", f"{job.path(name)} is a folder. Move it away")

@@ -30,6 +30,8 @@ class Local:
         if self._state is not MachineState.ABSENT:
             return
         spool = spec.directory / "spool"
+        for left in (spec.directory / "work", spool):
+            remove_tree(left)  # by a bridge that was killed; a program goes on from what the host keeps of it
         spool.mkdir()
         folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / "work", "spool": spool}
         options = [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]

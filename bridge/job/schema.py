@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Job:
     memory_mb: int = 256
     cpus: int | None = None
     checkpoint_period: float | None = None
+    checkpoint_files: tuple[str, ...] = ()
     cpu_time: str = "host"
     takes_more_arguments: bool = False
     resolve: Callable[[Path], Path] = field(default=itself, compare=False)
@@ -86,19 +87,20 @@ class Job:
         streams = (name for name in (self.stdout, self.stderr) if name is not None)
         return tuple(dict.fromkeys((*self.outputs, *streams)))
 
-    def task(self) -> Task:
-        """Say the job in the protocol's words."""
+    def task(self, saved: Iterable[str] = ()) -> Task:
+        """Say the job in the protocol's words; the files that the program has `saved` are inputs too."""
         stdin = () if self.stdin is None else (self.stdin,)
         return Task(
             program=self.application,
             arg=self.arguments,
             env=self.environment,
-            input=tuple(dict.fromkeys((*self.inputs, *stdin))),
+            input=tuple(dict.fromkeys((*self.inputs, *stdin, *saved))),
             output=self.results,
             stdin=self.stdin,
             stdout=self.stdout,
             stderr=self.stderr,
             checkpoint_period=CHECKPOINT_PERIOD_S if self.checkpoint_period is None else self.checkpoint_period,
+            checkpoint_file=tuple(dict.fromkeys(self.checkpoint_files)),
         )
 
 
@@ -148,8 +150,10 @@ def parse_job(file: Path, text: str) -> Job:
     reader = _Reader(file)
     task = _machine_task(reader, root)
     job = Job(file=file, **reader.values(task))
+    if job.application in job.checkpoint_files:
+        raise reader.error(task, f"names the program {job.application!r} as a <checkpoint_filename>")
     try:
-        encode(job.task())
+        encode(job.task(job.checkpoint_files))
     except LocalProtocolError as error:
         raise reader.error(task, f"cannot be told to a guest: {error.reason}") from error
     return replace(job, image=file.parent / job.image)
@@ -341,9 +345,10 @@ _TABLE = {
     "memory_size_mb": _Row("memory_mb", _whole(64, 1_048_576, "MB")),
     "ncpus": _Row("cpus", _whole(1, 256, "CPUs")),
     "checkpoint_period": _Row("checkpoint_period", _seconds),
+    "checkpoint_filename": _Row("checkpoint_files", _file_names, many=True),
     "cpu_time": _Row("cpu_time", _whose),
     "append_cmdline_args": _Row("takes_more_arguments", _flag),
 }
 
 _NOT_YET_IN_JOB = frozenset({"unzip_task", "VMmanage_task", "unzip_input", "zip_output"})
-_NOT_YET_IN_TASK = frozenset({"exec_dir", "daemon", "time_limit", "checkpoint_filename", "fraction_done_filename"})
+_NOT_YET_IN_TASK = frozenset({"exec_dir", "daemon", "time_limit", "fraction_done_filename"})

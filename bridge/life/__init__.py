@@ -1,14 +1,15 @@
 """The middle: the life of one task.
 
-tables       states, events and actions, as tables; pure
-decide       collected facts -> how it ended; pure
-patience     when a guest counts as lost; pure
-accounting   what the guest and the host count, as one progress report; pure
-earnings     what a job tells its project about the work done; pure
-holding      let a machine stand still while there is a reason to
-checkpoints  what is known on disk of saved machines, and when the next one is due
-restoring    from which state a machine goes on
-forwarding   trickles and uploads, each once, and what comes back
-saving       take a checkpoint of a machine
-loop         gather events, take a step, perform the actions
+tables         states, events and actions, as tables; pure
+decide         collected facts -> how it ended; pure
+patience       when a guest counts as lost; pure
+accounting     what the guest and the host count, as one progress report; pure
+earnings       what a job tells its project about the work done; pure
+holding        let a machine stand still while there is a reason to
+checkpoints    what is known on disk of saved machines, and when the next one is due
+program_state  what the program itself has saved, as one whole set or none
+restoring      from which state a machine goes on
+forwarding     trickles, uploads and what the program saves, each once, and what comes back
+saving         take a checkpoint of a machine
+loop           gather events, take a step, perform the actions
 """

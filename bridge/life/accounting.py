@@ -25,7 +25,7 @@ class Progress:
 
     `fraction_done` is 0 to 1, or None while the program has not said. `cpu_seconds` is the machine's CPU time on the
     host, over all its starts, also what was spent after the checkpoint that it was restored from;
-    `checkpoint_cpu_seconds` what it was at the last checkpoint of the machine, None before the first.
+    `checkpoint_cpu_seconds` what it was at the last checkpoint, the machine's or the program's, None before the first.
     `guest_cpu_seconds` is the program's inside the guest, likewise over all starts, None while no guest has said;
     `checkpoint_guest_cpu_seconds` what it was at that checkpoint, `guest_cpu_before` what of it the present guest does
     not know of. `fpops` and `intops` are operations so far, `checkpoints` the program's own. `run_seconds` is how long
@@ -93,6 +93,11 @@ def gone_back(saved: Progress, spent: Spent) -> Progress:
     )
 
 
+def begun_from(saved: Progress, spent: Spent) -> Progress:
+    """Return the progress of a job whose program begins, in a new machine, with what it had saved itself at `saved`."""
+    return replace(gone_back(saved, spent), guest_cpu_before=spent.guest_s)
+
+
 def at_checkpoint(progress: Progress) -> Progress:
     """Return the progress that is recorded with a checkpoint of this moment."""
     return replace(
@@ -100,6 +105,13 @@ def at_checkpoint(progress: Progress) -> Progress:
         checkpoint_cpu_seconds=progress.cpu_seconds,
         checkpoint_guest_cpu_seconds=progress.guest_cpu_seconds,
     )
+
+
+def safe_at(progress: Progress, at: Progress) -> Progress:
+    """Return `progress` with what it was at its newest checkpoint, now that the one taken at `at` is safe."""
+    host_s = max(progress.checkpoint_cpu_seconds or 0.0, at.checkpoint_cpu_seconds or 0.0)
+    guest_s = max(progress.checkpoint_guest_cpu_seconds or 0.0, at.checkpoint_guest_cpu_seconds or 0.0)
+    return replace(progress, checkpoint_cpu_seconds=host_s, checkpoint_guest_cpu_seconds=guest_s)
 
 
 def estimated_fpops(progress: Progress, p_fpops: float) -> float | None:

@@ -166,20 +166,10 @@ class Checkpoints:
 
     def spent(self) -> Spent:
         """Return the CPU time over all starts, as far as it was noted."""
-        noted = Spent()
+        noted = read_spent(self._file.parent)
         for state in self.known:
             noted = noted.at_least(state.progress.spent)
-        try:
-            return noted.at_least(Spent(*map(float, (self._file.parent / SPENT).read_text("ascii").split(maxsplit=1))))
-        except (OSError, ValueError):
-            return noted
-
-    def note_spent(self, spent: Spent) -> None:
-        """Note the CPU time so far. Not worth a sync: what a power cut loses is at most what the last note says."""
-        try:
-            write_atomic(self._file.parent / SPENT, f"{spent.host_s:.3f} {spent.guest_s:.3f}\n".encode(), durable=False)
-        except OSError as error:
-            logger.warning("the CPU time cannot be noted: %s", error)
+        return noted
 
     def _write(self, states: list[SavedState], copy: SavedState | None) -> None:
         record = {
@@ -196,6 +186,22 @@ class Checkpoints:
 _TAG = "checkpoint-"
 RECORD = "checkpoints.json"
 SPENT = "spent"
+
+
+def read_spent(folder: Path) -> Spent:
+    """Return the CPU time that was noted in the machine's folder; none if nothing was."""
+    try:
+        return Spent(*map(float, (folder / SPENT).read_text("ascii").split(maxsplit=1)))
+    except (OSError, ValueError):
+        return Spent()
+
+
+def note_spent(folder: Path, spent: Spent) -> None:
+    """Note the CPU time so far. Not worth a sync: what a power cut loses is at most what the last note says."""
+    try:
+        write_atomic(folder / SPENT, f"{spent.host_s:.3f} {spent.guest_s:.3f}\n".encode(), durable=False)
+    except OSError as error:
+        logger.warning("the CPU time cannot be noted: %s", error)
 
 
 def any_recorded(folder: Path) -> bool:

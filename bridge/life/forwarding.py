@@ -6,6 +6,8 @@ and not recorded is one that the guest sends again, and one that is recorded is 
 
 The record belongs to one history of the guest: it lies in the machine's folder, beside its checkpoints, and begins anew
 when a job begins anew, whose guest numbers from 1 again. Such a job sends its trickles again, as a native one would.
+
+What the program itself has saved comes the same way, a third kind of numbered files, and stays here (B21).
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from typing import Protocol
 
 from protocol.errors import LocalProtocolError
 from protocol.files import write_atomic
-from protocol.layout import TRICKLE_UP, UPLOAD, Share
-from protocol.messages import TrickleUp, Upload
+from protocol.layout import SAVED, TRICKLE_UP, UPLOAD, Share
+from protocol.messages import Saved, TrickleUp, Upload
 
 from ..errors import GuestError
 from ..guest.collect import collect
 from ..guest.numbered import Numbered
+from .accounting import Progress
+from .program_state import ProgramState
 
 logger = getLogger(__name__)
 
@@ -124,12 +128,15 @@ class Nobody:
 class Taken:
     """What was taken from the guest: the highest number of its trickles, and what became of each of its uploads.
 
-    The project's numbers are the guest's plus `before`, those of earlier histories.
+    The project's numbers are the guest's plus `before`, those of earlier histories. `saved` is the highest number of
+    the program's own states, `home` are the outputs that an earlier history has brought and this one need not.
     """
 
     trickles: int = 0
     uploads: tuple[TakenUpload, ...] = ()
     before: tuple[int, int] = (0, 0)
+    saved: int = 0
+    home: tuple[str, ...] = ()
 
     @property
     def staged(self) -> tuple[int, int]:
@@ -142,7 +149,7 @@ class Taken:
 
     def brought(self) -> frozenset[str]:
         """Return the names of the outputs that are at their places, and must not change any more."""
-        return frozenset(upload.name for upload in self.uploads if upload.status is None)
+        return frozenset((*self.home, *(upload.name for upload in self.uploads if upload.status is None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,8 @@ def read_record(folder: Path) -> Taken | None:
             return None
         uploads = tuple(TakenUpload(str(entry["name"]), entry["status"]) for entry in record["uploads"])
         first, second = record["before"]
-        return Taken(int(record["trickles"]), uploads, (int(first), int(second)))
+        home = tuple(str(name) for name in record.get("home", ()))
+        return Taken(int(record["trickles"]), uploads, (int(first), int(second)), int(record.get("saved", 0)), home)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -176,6 +184,20 @@ def write_record(folder: Path, taken: Taken) -> None:
     """
     data = json.dumps({"format": FORMAT, **asdict(taken)})
     write_atomic(folder / RECORD, data.encode(), durable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How the program's own state is kept: where, at most every so many seconds unless it was asked for.
+
+    `progress` says how far the job is when one is seen, `kept` is told how far it was when one is safe; both in the
+    event loop.
+    """
+
+    state: ProgramState
+    every_s: float
+    progress: Callable[[], Progress]
+    kept: Callable[[Progress], None]
 
 
 @dataclass(slots=True)
@@ -196,8 +218,10 @@ class Forwarding:
         places: Mapping[str, Path],
         project: Project,
         clock: Callable[[], float],
+        keeping: Keeping | None = None,
     ) -> None:
-        """`folder` is the machine's, `places` says where each output belongs.
+        """`folder` is the machine's, `places` says where each output belongs. Without `keeping`, what the program saves
+        stays where it is.
 
         :raise OSError: the guest's folder cannot be opened.
         """
@@ -208,6 +232,9 @@ class Forwarding:
         self._clock = clock
         self._taken = Taken()
         self._told = _Told()
+        self._keeping = keeping
+        self._seen = 0, Progress()
+        self._next_saved = 0.0
         self._round: asyncio.Task[None] | None = None
         self._again = False
         self._first = True
@@ -219,28 +246,35 @@ class Forwarding:
         """The outputs that are at their places already."""
         return [name for name in self._places if name in self._taken.brought()]
 
-    async def begin(self, *, anew: bool) -> None:
-        """Go on where the last process was; `anew`, with a guest that begins at its beginning.
+    async def begin(self, *, anew: bool, halfway: bool = False) -> None:
+        """Go on where the last process was; `anew`, with a guest that begins at its beginning. If its program goes on
+        `halfway`, from what it has saved itself, it does not ask again for the uploads that it had asked for before.
 
         :raise OSError: the record could not be written.
         """
-        await asyncio.to_thread(self._begin, anew)
+        await asyncio.to_thread(self._begin, anew, halfway)
         self._project.release(*self._taken.staged)
 
-    def _begin(self, anew: bool) -> None:
+    def _begin(self, anew: bool, halfway: bool) -> None:
         recorded = read_record(self._folder)
         staged = self._project.begin(None if recorded is None else recorded.staged)
         if recorded is None or anew:
-            self._taken = Taken(before=staged)
+            home = recorded.brought() if halfway and recorded is not None else ()
+            self._taken = Taken(before=staged, home=tuple(sorted(home)))
             write_record(self._folder, self._taken)
         else:
             self._taken = recorded
-        self._guest.taken(self._taken.trickles, len(self._taken.uploads))
+        self._tell_taken()
+
+    def _tell_taken(self) -> None:
+        taken = self._taken
+        self._guest.taken(taken.trickles, len(taken.uploads), None if self._keeping is None else taken.saved)
 
     def look(self) -> None:
         """Forward what is new, unless that is being done."""
         if self._ended:
             return
+        self._see_saved()
         if self._round is not None and not self._round.done():
             self._again = True
             return
@@ -259,16 +293,36 @@ class Forwarding:
                 self._guest.is_there(TRICKLE_UP, taken.trickles + 1)
                 or self._guest.is_there(UPLOAD, len(taken.uploads) + 1)
                 or len(self._told.uploads) < len(taken.uploads)
+                or self._saved_is_due()
                 or self._project.has_news()
             )
         except OSError:
             return True  # a round tells why
 
+    def _see_saved(self) -> None:
+        """Note how far the job is when the program has saved its state: it may be long until there is room for it."""
+        number = self._taken.saved + 1
+        if self._keeping is not None and self._seen[0] != number and self._guest.is_there(SAVED, number):
+            self._seen = number, self._keeping.progress()
+
+    def _saved_is_due(self) -> bool:
+        return self._seen[0] == self._taken.saved + 1 and self._clock() >= self._next_saved
+
     async def last(self) -> None:
         """Take all that a guest has left that writes no more."""
+        await self._look_once_more(over=True)
+
+    async def catch_up(self) -> None:
+        """Take all that is there now, also what the program has saved too soon after the last time."""
+        self._next_saved = 0.0
+        await self._look_once_more(over=False)
+
+    async def _look_once_more(self, *, over: bool) -> None:
         await self._settled()
         if not self._ended:
-            await self._look(over=True)
+            self._see_saved()
+            self._round = asyncio.create_task(self._look(over=over))
+            await self._round
 
     async def end(self) -> None:
         """End when what is under way is done. May be called again."""
@@ -278,16 +332,20 @@ class Forwarding:
 
     async def _settled(self) -> None:
         self._again = False
-        if self._round is not None:
+        while self._round is not None and not self._round.done():
             await self._round
 
     async def _look(self, *, over: bool) -> None:
+        state = None if self._keeping is None else self._keeping.state
         while True:
             self._again = False
+            before = None if state is None else state.newest
             try:
                 try:
                     await asyncio.to_thread(self._forward, over)
                 finally:
+                    if self._keeping is not None and state is not None and state.newest not in (None, before):
+                        self._keeping.kept(state.newest.progress)
                     self._project.release(*self._taken.staged)
             except Exception as error:  # whatever it is, it is not the job's
                 if str(error) != self._trouble:
@@ -310,6 +368,7 @@ class Forwarding:
             self._bring_trickles_down,
             lambda: self._take_trickles(over),
             lambda: self._take_uploads(over),
+            lambda: self._take_saved(over),
             self._bring_statuses,
         ):
             try:
@@ -322,7 +381,7 @@ class Forwarding:
     def _take(self, taken: Taken) -> None:
         write_record(self._folder, taken)
         self._taken = taken
-        self._guest.taken(taken.trickles, len(taken.uploads))
+        self._tell_taken()
 
     def _take_trickles(self, over: bool) -> None:
         taken = self._taken
@@ -344,6 +403,21 @@ class Forwarding:
             if not isinstance(message, Upload):
                 break
             self._take(self._staged_upload(message.name))
+
+    def _take_saved(self, over: bool) -> None:
+        """Keep what the program has saved; a set that is none is passed over, for the next one may be."""
+        number, progress = self._seen
+        if over or self._keeping is None or not self._saved_is_due():
+            return
+        message = self._guest.read(SAVED, number, self._clock())
+        if not isinstance(message, Saved):
+            return
+        try:
+            self._keeping.state.take(self._guest.door, message.file, progress, message.cpu_seconds)
+        except GuestError as error:
+            logger.warning("what the program has saved is not kept: %s", error)
+        self._next_saved = self._clock() + self._keeping.every_s
+        self._take(replace(self._taken, saved=number))
 
     def _staged_upload(self, name: str) -> Taken:
         """Bring the file to its place and ask for its upload, unless that was done before."""

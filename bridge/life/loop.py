@@ -7,7 +7,7 @@ The loop decides nothing. What may follow what is in `tables`, how it ended in `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
@@ -24,12 +24,13 @@ from ..guest.command import Commands
 from ..guest.watch import Watch
 from ..hypervisors import Hypervisor, MachineState, Saves
 from ..job import Job
-from .accounting import Progress, Spent, account, begun_anew, gone_back
-from .checkpoints import Checkpoints, SavedState, any_recorded
+from .accounting import Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
+from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read_spent
 from .decide import Facts, Outcome, decide, machine_failed, may_go_on
-from .forwarding import Forwarding, Nobody, Project
+from .forwarding import Forwarding, Keeping, Nobody, Project
 from .holding import Hold, Holding
 from .patience import BOOT, HUNG_S, SILENCE, Idleness, Limits, Patience
+from .program_state import ProgramState, SavedFiles, any_saved
 from .restoring import restore
 from .saving import GoingOn, Machine, Saver
 from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
@@ -79,17 +80,18 @@ class TaskLife:
         share: Share,
         scratch: Path,
         hypervisor: Hypervisor,
-        stage: Callable[[int], None],
+        stage: Callable[[int, Mapping[str, Path]], None],
         audience: Audience,
         limited: Limited,
         home: Callable[[Finished], None] = lambda finished: None,
         going_on: GoingOn | None = None,
         project: Project | None = None,
     ) -> None:
-        """`stage` is given the number of the command that it shall write. `home` is called in a thread when the results
-        are at their places for good, before the machine goes. With `going_on`, checkpoints of the machine are taken
-        where the hypervisor can, the job begins at the last one, and `kept` says that the next life may too. Trickles
-        and uploads go to `project`.
+        """`stage` is given the number of the command that it shall write, and what the program has saved: inputs, too.
+        `home` is called in a thread when the results are at their places for good, before the machine goes. With
+        `going_on`, checkpoints of the machine are taken where the hypervisor can, and what the program saves is kept;
+        the job begins at the last one, and `kept` says that the next life may too. Trickles and uploads go to
+        `project`.
         """
         self._job = job
         self._share = share
@@ -115,6 +117,12 @@ class TaskLife:
         self._waiting: asyncio.Task[None] | None = None
         self._record: Checkpoints | None = None
         self._saver: Saver | None = None
+        self._program: ProgramState | None = None
+        if going_on is not None and job.checkpoint_files:
+            self._program = ProgramState(scratch, job.checkpoint_files, going_on.room_for)
+        self._program_has_saved = False  # told once: a program may save its state all the time
+        self._asked: int | None = None
+        self._answering: asyncio.Task[None] | None = None
         self._commands = Commands(share, 0)
         self._spent_before = Spent()
         self._ran_before_s = 0.0
@@ -203,15 +211,14 @@ class TaskLife:
             return
         last = await self._saver.take(event)
         if event is SavingEvent.SAVED:
-            at = self._record.states[0].progress
-            host_s, guest_s = at.checkpoint_cpu_seconds, at.checkpoint_guest_cpu_seconds
-            self._set_progress(
-                replace(self._progress, checkpoint_cpu_seconds=host_s, checkpoint_guest_cpu_seconds=guest_s)
-            )
+            self._set_progress(safe_at(self._progress, self._record.states[0].progress))
         if last and self._silent:
             self._events.put_nowait((Hold.SILENCE, True))
         if last and self._state is State.LEAVING:
-            self._events.put_nowait(Event.LEFT)
+            if event is SavingEvent.SAVED:
+                self._events.put_nowait(Event.LEFT)
+            else:
+                self._ask_program()
 
     async def _take_job_step(self, event: Event) -> None:
         state, actions = step(JOB, self._state, event)
@@ -248,14 +255,22 @@ class TaskLife:
 
     async def _stage_in(self) -> None:
         self._tell(self._audience.runs_on, await self._hypervisor.probe())
-        self._spent_before = Spent() if self._going_on is None else self._going_on.spent
+        if self._going_on is not None:
+            self._spent_before = self._going_on.spent.at_least(read_spent(self._scratch))
+        if self._program is not None:
+            await asyncio.to_thread(self._program.find)
+        if (saved := self._saved_files()) is not None:
+            self._spent_before = self._spent_before.at_least(saved.progress.spent)
         if self._going_on is not None and isinstance(self._hypervisor, Saves):
             self._record = Checkpoints(self._scratch, await self._hypervisor.description())
             self._spent_before = self._spent_before.at_least(self._record.spent())
         self._progress = begun_anew(self._spent_before)
         # A guest that is restored has obeyed all that was said to it before.
         self._commands.seq = 1 + max((state.seq for state in self._states()), default=0)
-        await asyncio.to_thread(self._stage, self._commands.seq)
+        await asyncio.to_thread(self._stage, self._commands.seq, {} if saved is None else saved.files)
+
+    def _saved_files(self) -> SavedFiles | None:
+        return None if self._program is None else self._program.newest
 
     def _states(self) -> list[SavedState]:
         return [] if self._record is None else self._record.known
@@ -264,6 +279,7 @@ class TaskLife:
         self._watch = Watch(self._share, self._hear)
         restored = await self._restore()
         if not restored:
+            self._begin_anew()
             await self._hypervisor.start()
         self._ran_before_s = self._progress.run_seconds - self._holding.ran_s()
         await self._begin_forwarding(anew=not restored)
@@ -286,8 +302,12 @@ class TaskLife:
     async def _begin_forwarding(self, *, anew: bool) -> None:
         places = {name: self._job.path(name) for name in self._job.results}
         clock = asyncio.get_running_loop().time
-        self._forwarding = Forwarding(self._share, self._scratch, places, self._project, clock)
-        await self._forwarding.begin(anew=anew)
+        keeping = None
+        if self._program is not None and self._going_on is not None:
+            # Half the period, so that none of a program that keeps to it has to wait.
+            keeping = Keeping(self._program, self._going_on.period_s / 2, self._progress_now, self._kept_state)
+        self._forwarding = Forwarding(self._share, self._scratch, places, self._project, clock, keeping)
+        await self._forwarding.begin(anew=anew, halfway=self._saved_files() is not None)
 
     async def _restore(self) -> bool:
         """Start the machine from its newest state that can be restored; say whether there was one.
@@ -299,21 +319,55 @@ class TaskLife:
         state = await restore(self._hypervisor, self._record)
         if state is not None:
             self._set_progress(gone_back(state.progress, self._spent_before))
+        return state is not None
+
+    def _begin_anew(self) -> None:
+        """Say where a machine begins that is not restored: with what the program has saved itself, or with nothing."""
+        if (saved := self._saved_files()) is not None:
+            self._set_progress(begun_from(saved.progress, self._spent_before))
+            done = saved.progress.fraction_done
+            how_far = "nothing said" if done is None else f"{done:.1%}"
+            logger.info("a new machine: the program goes on from what it has saved itself, %s done", how_far)
         elif self._spent_before != Spent():
             logger.info("nothing to restore from: the job begins anew")
-        return state is not None
+
+    def _kept_state(self, progress: Progress) -> None:
+        """What the program has saved is safe, which makes that moment a checkpoint like one of the machine's."""
+        if not self._program_has_saved:
+            logger.info("what the program has saved itself is kept")
+        self._program_has_saved = True
+        self._set_progress(safe_at(self._progress, progress))
 
     async def _leave(self) -> None:
         """Take a last checkpoint, also of a machine that the client holds: it must run for a moment."""
-        if self._saver is None:
+        if self._saver is None and self._program is None:
             self._events.put_nowait(Event.LEFT)
             return
         self._silent = False
         for why in (Hold.CLIENT, Hold.SILENCE):
             await self._holding.hold(why, False)
-        self._saver.take_last()
+        if self._saver is not None:
+            self._saver.take_last()
+        else:
+            self._ask_program()
         loop = asyncio.get_running_loop()
         self._leave_timer = loop.call_later(LEAVE_WITHIN_S, self._events.put_nowait, Event.LEFT)
+
+    def _ask_program(self) -> None:
+        """The machine cannot be saved: have the program save its state, if it can. The guest's answer is awaited."""
+        if self._program is None:
+            self._events.put_nowait(Event.LEFT)
+            return
+        try:
+            self._asked = self._commands.give(HostState.SAVE)
+        except OSError as error:
+            logger.warning("the program cannot be asked to save its state: %s", error)
+            self._events.put_nowait(Event.LEFT)
+
+    async def _take_answer(self) -> None:
+        if self._forwarding is not None:
+            await self._forwarding.catch_up()
+        self._events.put_nowait(Event.LEFT)
 
     async def _collect(self) -> None:
         """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
@@ -351,17 +405,23 @@ class TaskLife:
             self._waiting.cancel()
         # Trouble may have come before the record was read: what lies there is the last owner's, and wanted.
         states = any_recorded(self._scratch) if self._record is None else bool(self._record.known)
-        self.kept = self._going_on is not None and states and may_go_on(self._facts)
-        if self.kept:
+        wanted = self._going_on is not None and may_go_on(self._facts)
+        self.kept = wanted and (states or self._any_saved())
+        if wanted:
             if self._record is not None and machine_failed(self._facts):
                 self._record.failed()
             self._note_spent(0.0)
+        if wanted and states:
             await self._hypervisor.stop()
         else:
             await self._hypervisor.remove()
         if self._forwarding is not None:
             await self._forwarding.end()
+        self.kept = wanted and (states or self._any_saved())  # one may have been on its way
         await self._machine_has_stopped()
+
+    def _any_saved(self) -> bool:
+        return self._program is not None and any_saved(self._scratch)
 
     _ACTIONS: ClassVar[dict[Action, tuple[Callable[[TaskLife], Awaitable[None]], Event | None]]] = {
         Action.STAGE: (_stage_in, Event.STAGED),
@@ -385,6 +445,9 @@ class TaskLife:
             self._events.put_nowait(event)
 
     def _hear_status(self, status: Status) -> None:
+        if self._asked is not None and self._asked in (status.ack, status.refused):
+            self._asked = None
+            self._answering = asyncio.create_task(self._take_answer())
         asked = self._saver is not None and not self._saver.idle
         if self._saver is not None:
             self._saver.hear(status)
@@ -463,7 +526,7 @@ class TaskLife:
 
     def _tell_time(self) -> None:
         """Tell the guest the time by saying again that it should run, unless it is told something else just now."""
-        if self._saver is None or self._saver.idle:
+        if self._asked is None and (self._saver is None or self._saver.idle):
             try:
                 self._commands.give(HostState.RUN)
             except OSError as error:
@@ -489,9 +552,9 @@ class TaskLife:
 
     def _note_spent(self, every_s: float) -> None:
         """Note the CPU time so far: what was spent after the last checkpoint was spent, whoever ends us."""
-        if self._record is not None and self._progress.cpu_seconds - self._spent_told >= every_s:
+        if self._going_on is not None and self._progress.cpu_seconds - self._spent_told >= every_s:
             self._spent_told = self._progress.cpu_seconds
-            self._record.note_spent(self._progress.spent)
+            note_spent(self._scratch, self._progress.spent)
 
     def _be_patient(self, limits: Limits | None) -> None:
         cpu_s = self._progress.cpu_seconds

@@ -42,15 +42,17 @@ LAST_TRIES = 3
 class GoingOn:
     """How a job is made to go on after its process has ended.
 
-    A checkpoint is due every `period_s`. `room` says why there is none for it and so many bytes more, or None. `lock`
-    is a file that all machines of a project on this host lock while they are saved, so that they do not all write at
-    once. `spent` is the CPU time of earlier starts, where nothing better is known.
+    A checkpoint is due every `period_s`. `room` says why there is none for it and so many bytes more, or None;
+    `room_for` says the same of so many bytes alone. `lock` is a file that all machines of a project on this host lock
+    while they are saved, so that they do not all write at once. `spent` is the CPU time of earlier starts, where
+    nothing better is known.
     """
 
     period_s: float
     room: Callable[[int], str | None]
     lock: Path | None = None
     spent: Spent = Spent()
+    room_for: Callable[[int], str | None] = lambda need: None
 
 
 class NotNow(Exception):

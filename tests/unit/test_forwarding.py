@@ -427,7 +427,7 @@ class Story:
         places = {name: rig.root / f"place-of-{name}" for name in ("a.txt", "b.txt")}
         forwarding = Forwarding(rig.share, rig.machine, places, trickles, lambda: self.now)
         try:
-            forwarding._begin(False)
+            forwarding._begin(False, False)
             trickles.release(*forwarding._taken.staged)
             for _ in range(4):
                 forwarding._forward(False)

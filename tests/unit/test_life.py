@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ def live(
     *script: tuple[float, Script],
     outputs: Iterable[str] = (),
     audience: Recorder | None = None,
-    stage: Callable[[int], None] = lambda seq: None,
+    stage: Callable[[int, Mapping[str, Path]], None] = lambda seq, saved: None,
     limited: Limited | None = None,
     prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
     home: Callable[[Finished], None] = lambda finished: None,
@@ -328,7 +328,7 @@ def test_a_machine_that_cannot_start(tmp_path: Path) -> None:
 
 
 def test_staging_that_fails_starts_no_machine(tmp_path: Path) -> None:
-    def stage(seq: int) -> None:
+    def stage(seq: int, saved: Mapping[str, Path]) -> None:
         raise HostError("cannot stage worker: No space left on device")
 
     lived = live(tmp_path, stage=stage)
@@ -339,7 +339,7 @@ def test_staging_that_fails_starts_no_machine(tmp_path: Path) -> None:
 def test_an_unexpected_error_still_removes_the_machine(tmp_path: Path) -> None:
     machines: list[FakeMachine] = []
 
-    def stage(seq: int) -> None:
+    def stage(seq: int, saved: Mapping[str, Path]) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -447,7 +447,7 @@ def test_trouble_with_one_output_does_not_keep_the_others_back(tmp_path: Path) -
 
 
 def test_an_unexpected_error_of_the_system_is_told_and_the_machine_removed(tmp_path: Path) -> None:
-    def stage(seq: int) -> None:
+    def stage(seq: int, saved: Mapping[str, Path]) -> None:
         raise OSError(24, "Too many open files")
 
     lived = live(tmp_path, stage=stage)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from bridge.errors import HostError, HypervisorError
+from bridge.guest.folders import make_anew
 from bridge.hypervisors import MachineSpec, Saves
 from bridge.job import Job
 from bridge.life import checkpoints, loop, restoring, saving
@@ -73,6 +73,7 @@ class Slot:
         self.machine.mkdir()
         self.saved: list[str] = []
         self.copies: dict[str, list[str]] = {}
+        self.staged: dict[str, str] = {}
 
     def live(
         self,
@@ -85,6 +86,8 @@ class Slot:
         limited: Limited | None = None,
         project: Project | None = None,
         spent: Spent | None = None,
+        files: Iterable[str] = (),
+        room_for: Callable[[int], str | None] = lambda need: None,
     ) -> Lived:
         async def go() -> Lived:
             spec = MachineSpec("vm", self.machine, self.share, None, 256, 1)
@@ -93,11 +96,12 @@ class Slot:
             machine.saved, machine.copies = list(self.saved), dict(self.copies)
             audience = Recorder()
             job = Job(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
-            going_on = GoingOn(period_s, room, lock, spent or Spent())
+            job = replace(job, checkpoint_files=tuple(files))
+            going_on = GoingOn(period_s, room, lock, spent or Spent(), room_for)
 
-            def stage(seq: int) -> None:
-                for name in os.listdir(self.share.guest):
-                    (self.share.guest / name).unlink()
+            def stage(seq: int, saved: Mapping[str, Path]) -> None:
+                self.staged = {name: path.read_text() for name, path in saved.items()}
+                make_anew(self.share)
                 (self.share.host / "command").write_bytes(encode(Command(seq, HostState.RUN)))
 
             life = TaskLife(
