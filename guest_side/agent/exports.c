@@ -47,10 +47,20 @@ static bool mount_one(const char *tag, const char *path, unsigned long flags)
     return false;
 }
 
+static bool mount_host(const struct options *options)
+{
+    return mount_one("vmbridge_host", options->host, MS_RDONLY);
+}
+
+/* QEMU (7.2) lets itself be saved until the second message of a mount, and does
+ * not save what was agreed in the first. A machine that is saved between them
+ * comes back with a mount that works until the first name in it that is not
+ * there: then it hangs for ever. So the first of two mounts, which alone can
+ * be hit, is made once more when the other one stands. */
 bool exports_mount(const struct options *options)
 {
-    return mount_one("vmbridge_host", options->host, MS_RDONLY)
-        && mount_one("vmbridge_guest", options->guest, 0);
+    return mount_host(options) && mount_one("vmbridge_guest", options->guest, 0)
+        && (umount2(options->host, 0) != 0 || mount_host(options));
 }
 
 int exports_release(const struct options *options)

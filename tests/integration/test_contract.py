@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from bridge.errors import HostError, HypervisorError
 from bridge.guest.folders import make_anew
 from bridge.guest.stage import stage_in
 from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, Saves, load
+from bridge.hypervisors.qemu import Qemu
 from bridge.image import load_image
 from bridge.job import Job
 from bridge.trees import remove_tree
@@ -158,14 +160,14 @@ def test_a_machine_that_ends_by_itself_is_gone(name: str, tmp_path: Path, image:
     run(name, tmp_path, image, body)
 
 
-async def prepare(found: Hypervisor, spec: MachineSpec) -> int:
+async def prepare(found: Hypervisor, spec: MachineSpec, first: int = 2) -> int:
     """Pause the machine while its guest has let go of the share; return the number of the command that it obeyed.
 
     The guest leaves for 0.3 seconds. If it is back before it could be paused it is told once more, as a host would.
     """
     assert isinstance(found, Saves)
     deadline = time.monotonic() + AT_MOST_S
-    for seq in itertools.count(2):
+    for seq in itertools.count(first):
         assert time.monotonic() < deadline, "the guest never let go"
         assert await found.held_back()
         write_atomic(spec.share.host / COMMAND, encode(Command(seq, HostState.PREPARE)), durable=False)
@@ -195,6 +197,58 @@ def test_the_guest_lets_go_of_the_share_when_a_checkpoint_comes(tmp_path: Path, 
         await found.resume()
         await until(lambda: (now := status(spec)) is not None and now.ack == seq + 1 and now.heartbeat > said.heartbeat)
         assert is_running(spec)
+
+    run("qemu", tmp_path, image, body)
+
+
+async def heard_by_host_export(found: Qemu) -> int:
+    """How many requests of the guest QEMU has answered on the first of its exports."""
+    asked = {"path": "/machine/peripheral-anon/device[0]/virtio-backend", "queue": 0}
+    answer: Any = await found._qmp.execute("x-query-virtio-queue-status", asked)
+    assert isinstance(answer["used-idx"], int)
+    return answer["used-idx"]
+
+
+async def between_the_messages_of_a_mount(found: Qemu, spec: MachineSpec) -> int:
+    """Pause the machine when its guest, coming back, has said the first word of a mount and not the second."""
+    deadline = time.monotonic() + AT_MOST_S
+    seq = 0
+    while time.monotonic() < deadline:
+        seq = await prepare(found, spec, seq + 2)
+        before = await heard_by_host_export(found)
+        while not await found.held_back():
+            if await heard_by_host_export(found) != before:
+                return seq
+            # Let it run for as short as can be.
+            await asyncio.gather(found._qmp.execute("cont"), found._qmp.execute("stop"))
+        await found.resume()
+        await until(partial(obeyed, spec, seq))
+    pytest.skip("the moment was never hit")
+
+
+@pytest.mark.behaviour("B13")
+def test_a_guest_that_was_saved_while_it_mounts_comes_back_whole(tmp_path: Path, image: Path) -> None:
+    """QEMU lets itself be saved between the first message of a mount and the second, and forgets the first. The guest
+    came back with a share that hung for ever at the first file that was not there, at each restore of this state.
+    """
+
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        assert isinstance(found, Qemu)
+        await found.start()
+        await until(lambda: is_running(spec))
+        seq = await between_the_messages_of_a_mount(found, spec)
+        await found.save("one")
+        await found.stop()
+        again = Qemu(spec)
+        make_anew(spec.share)
+        write_atomic(spec.share.host / COMMAND, encode(Command(seq + 1, HostState.RUN)), durable=False)
+        try:
+            await again.restore("one")
+            for more in (1, 2):
+                write_atomic(spec.share.host / COMMAND, encode(Command(seq + more, HostState.RUN)), durable=False)
+                await until(partial(obeyed, spec, seq + more))
+        finally:
+            await again.stop()
 
     run("qemu", tmp_path, image, body)
 
