@@ -95,9 +95,9 @@ e2e: guest image  ## tests with the real BOINC client
 	$(call need,boinc boinccmd,boinc-client,$(install_client))
 	@$(BIN)/pytest tests/e2e
 
-chaos: guest image  ## kill, quit and cut off the bridge: ROUNDS=n SEED=s
+chaos: guest image  ## kill, quit and cut off the bridge: ROUNDS=n SEED=s HARMS="power cut,clock jump" (default: all)
 	$(call need,cc $(QEMU_COMMANDS),gcc libc6-dev $(QEMU_PACKAGES))
-	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) --harms "$(HARMS)"
 
 bench: guest image  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: its wrapper): a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))

@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .attended import EVERY, attended
 from .job import IMAGE
-from .plan import Cell, matrix, plan, reasons
+from .plan import Cell, Harm, matrix, plan, reasons
 from .round import Round, compiled
 from .slot import Ballast, Told
 
@@ -25,7 +26,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--side-by-side", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=Path("build/chaos"), help="where what failed is kept")
+    parser.add_argument("--harms", type=_harms, default=[*Harm], help="only these, separated by commas")
     options = parser.parse_args()
+    harms: list[Harm] = options.harms
     if not (IMAGE / "image.json").exists():
         parser.error("there is no build/image: run `make image` first")
     keep: Path = options.keep
@@ -37,10 +40,10 @@ def main() -> int:
     hits: Counter[Cell] = Counter()
     failed: list[int] = []
     begun = time.monotonic()
-    library = compiled(keep.resolve())
+    libraries = compiled(keep.resolve())
     with ThreadPoolExecutor(options.side_by_side) as pool:
         seeds = range(options.seed, options.seed + options.rounds)
-        rounds = {pool.submit(one, seed, real_disk, keep, library): seed for seed in seeds}
+        rounds = {pool.submit(one, seed, real_disk, harms, keep, libraries): seed for seed in seeds}
         for done in as_completed(rounds):
             told = done.result()
             hits.update(told.hit)
@@ -54,14 +57,18 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def one(seed: int, real_disk: bool, keep: Path, library: Path) -> Told:
+def _harms(names: str) -> list[Harm]:
+    return [Harm(name) for name in names.split(",")] if names else [*Harm]
+
+
+def one(seed: int, real_disk: bool, harms: Sequence[Harm], keep: Path, libraries: Path) -> Told:
     """Run the round of one seed; what failed is kept in `keep`."""
     directory = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
     try:
-        if seed % EVERY == 0:
+        if seed % EVERY == 0 and len(harms) == len(Harm):
             told = attended(seed, directory)
         else:
-            told = Round(plan(seed, real_disk=real_disk), directory, library).run()
+            told = Round(plan(seed, real_disk=real_disk, harms=harms), directory, libraries).run()
         if told.wrong:
             (directory / "told").write_text("\n".join([*told.story, *told.wrong]) + "\n")
             shutil.copytree(directory, keep / str(seed), symlinks=True, dirs_exist_ok=True)

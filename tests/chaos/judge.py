@@ -22,19 +22,28 @@ _PASSES = ("not recorded; it goes at the next one", "was left behind by a write 
 
 @dataclass
 class Known:
-    """What was complete before the last start, and must not be lost."""
+    """What was complete before the last start, and must not be lost.
+
+    A power cut may lose a state of which nobody was told that it is taken, and the CPU time since the newest.
+    """
 
     newest: int = 0
+    told: int = 0
     cpu: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one start ended. `asked` is whether it was told to quit, `cut` whether its own cleaning was made to fail."""
+    """How one start ended.
+
+    `asked` is whether it was told to quit, `cut` whether its own cleaning was made to fail, `power` whether what it had
+    not made durable was lost.
+    """
 
     code: int
     asked: bool
     cut: bool
+    power: bool = False
 
     @property
     def killed(self) -> bool:
@@ -54,8 +63,8 @@ def after_end(slot: Slot, end: End, known: Known) -> list[str]:
         wrong.append(f"{size} bytes in stderr.txt")
     wrong += _told(slot, end)
     wrong += _restored(log, known)
-    wrong += _kept(slot, log, known)
-    if not end.killed and not end.cut:
+    wrong += _kept(slot, end, log, known)
+    if not (end.killed or end.cut or end.power):
         wrong += _tidy(slot)
     return wrong
 
@@ -99,20 +108,21 @@ def _restored(log: str, known: Known) -> list[str]:
     return []
 
 
-def _kept(slot: Slot, log: str, known: Known) -> list[str]:
+def _kept(slot: Slot, end: End, log: str, known: Known) -> list[str]:
     """Nothing complete is lost, and no CPU time, as long as the job is not home."""
     if slot.has(".vmbridge.home") or slot.has("boinc_finish_called"):
         return []
     wrong = []
     taken = [int(number) for number in re.findall(r"checkpoint checkpoint-(\d+) taken", log)]
-    must = max([known.newest, *taken])
+    known.told = max([known.told, *taken])
+    must = known.told if end.power else max(known.newest, known.told)
     known.newest = max([number for number, _ in slot.states()], default=0)
     if known.newest < must:
         wrong.append(f"checkpoint-{must} was taken, and the newest that is recorded is {known.newest or 'none'}")
     cpu = slot.noted_cpu()
-    if cpu < known.cpu - 0.001:
+    if cpu < known.cpu - 0.001 and not end.power:
         wrong.append(f"the CPU time went from {known.cpu:.2f} to {cpu:.2f}")
-    known.cpu = max(cpu, known.cpu)
+    known.cpu = cpu if end.power else max(cpu, known.cpu)
     return wrong + [problem for problem in _problems(slot) if _LOST.search(problem)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
@@ -37,6 +38,8 @@ class Harm(enum.Enum):
     EIO = "EIO at call"
     ENOSPC = "ENOSPC at call"
     FULL = "disk full"  #: for a while, on a real file system
+    POWER = "power cut"  #: the process dies, and what it had not made durable is lost
+    CLOCK = "clock jump"  #: the bridge is told another time of day from now on
     GUEST = "guest"  #: the program does something to its machine
 
 
@@ -54,7 +57,8 @@ class Call:
 class Fault:
     """One harm at one step, `delay` seconds after the step was seen; `lasts` seconds where it lasts.
 
-    `call` is hit exactly, and `after` says that the process dies when it is done. `order` is the program's.
+    `call` is hit exactly, and `after` says that the process dies when it is done. `order` is the program's. The clock
+    jumps by `jump` seconds.
     """
 
     step: Step
@@ -64,6 +68,7 @@ class Fault:
     call: Call | None = None
     after: bool = False
     order: str = ""
+    jump: int = 0
 
     @property
     def how(self) -> int:
@@ -76,7 +81,7 @@ class Fault:
         if self.order:
             return f"{what}: {self.order}"
         if self.call is None:
-            return f"{what} + {self.delay:.2f} s"
+            return f"{what} + {self.delay:.2f} s{f', by {self.jump} s' if self.jump else ''}"
         call = f"{self.call.operation} {self.call.path} #{self.call.number}"
         return f"{what}: {call}, {self.call.times} times{', after it' if self.after else ''}"
 
@@ -144,6 +149,8 @@ _CALLS: dict[Step, tuple[tuple[tuple[str, ...], str, int], ...]] = {
     Step.FINISH: ((_WRITES, "boinc_finish_called", 1), (("unlink",), "/boinc_lockfile", 1)),
 }
 
+_JUMPS_S = (3600, -3600, 86_400, -86_400)
+
 ORDERS = ("agent", "off", "crash", "self", "hog", "fill")
 """What the program can be told to do: end the agent, switch the machine off, panic, die, be busy, fill its disk."""
 
@@ -159,18 +166,20 @@ IMPOSSIBLE: dict[Cell, str] = {
     (Step.LEAVE, Harm.QUIT_KILL): "the same as a kill then",
 }
 
+_KILLS = (Harm.QUIT, Harm.BRIDGE, Harm.MACHINE)
+
 CELLS: tuple[Cell, ...] = tuple((step, harm) for step in Step for harm in Harm if (step, harm) not in IMPOSSIBLE)
 
 
-def plan(seed: int, *, real_disk: bool) -> Plan:
+def plan(seed: int, *, real_disk: bool, harms: Collection[Harm] = tuple(Harm)) -> Plan:
     """Return the plan of a seed; consecutive seeds go through the cells. `real_disk`: one can be filled."""
     random = Random(seed)
-    cells = [cell for cell in CELLS if real_disk or cell[1] is not Harm.FULL]
+    cells = [cell for cell in CELLS if cell[1] in harms and (real_disk or cell[1] is not Harm.FULL)]
     # A step that is prime to their number, so that neighbours are not alike.
     first = cells[seed * 37 % len(cells)]
     faults = [_fault(random, first, real_disk)]
     if first[0] is Step.RESTORE or random.random() < 0.4:
-        faults.insert(0, Fault(Step.COMMIT, random.choice((Harm.QUIT, Harm.BRIDGE, Harm.MACHINE)), random.random()))
+        faults.insert(0, Fault(Step.COMMIT, random.choice(_KILLS), random.random()))
     for _ in range(random.choice((0, 0, 1, 1, 2))):
         faults.append(_fault(random, random.choice(cells), real_disk))
     return Plan(seed, tuple(faults))
@@ -180,15 +189,19 @@ def _fault(random: Random, cell: Cell, real_disk: bool) -> Fault:
     step, harm = cell
     delay = random.random() * _LASTS[step]
     match harm:
-        case Harm.LAST_CALL | Harm.EIO | Harm.ENOSPC:
+        case Harm.POWER if step not in _CALLS or random.random() < 0.4:
+            return Fault(step, harm, delay)
+        case Harm.LAST_CALL | Harm.EIO | Harm.ENOSPC | Harm.POWER:
             operations, path, numbers = random.choice(_CALLS[step])
-            times = random.choice((1, 1, 2, 1000)) if harm is not Harm.LAST_CALL else 1
+            times = random.choice((1, 1, 2, 1000)) if harm in (Harm.EIO, Harm.ENOSPC) else 1
             if step is Step.FINISH:
                 times = 1  # or it would never end
             call = Call(random.choice(operations), path, random.randint(1, numbers), times)
             return Fault(step, harm, delay, call=call, after=random.random() < 0.5)
         case Harm.GUEST:
             return Fault(step, harm, order=random.choice([one for one in ORDERS if real_disk or one != "fill"]))
+        case Harm.CLOCK:
+            return Fault(step, harm, delay, jump=random.choice(_JUMPS_S))
         case _:
             return Fault(step, harm, delay, lasts=random.random() * 4)
 

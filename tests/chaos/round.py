@@ -6,15 +6,18 @@ import contextlib
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import psutil
 
 from . import job, judge
 from .plan import Fault, Harm, Plan, Step
+from .power import Power
 from .slot import Ballast, Slot, Told
 
 DEADLINE_S = 300.0
@@ -28,15 +31,21 @@ _LOOK_S = 0.004
 
 
 class Round:
-    """One round in `directory`, which is made. `library` is calls.c, compiled."""
+    """One round in `directory`, which is made. `libraries` is where what is preloaded was `compiled`."""
 
-    def __init__(self, plan: Plan, directory: Path, library: Path, quit_within_s: float = QUIT_WITHIN_S) -> None:
+    def __init__(self, plan: Plan, directory: Path, libraries: Path, quit_within_s: float = QUIT_WITHIN_S) -> None:
         self._plan = plan
         self._quit_within_s = quit_within_s
-        self._slot = Slot(directory / "slot")
+        disk = directory / "disk"
+        self._slot = Slot(disk / "slot")
         self._hit = directory / "hit"
-        self._library = library
-        self._disk = Ballast(self._slot.path) if any(_needs_disk(fault) for fault in plan.faults) else None
+        self._clock = directory / "clock"
+        self._libraries = libraries
+        self._disk = Ballast(disk) if any(_needs_disk(fault) for fault in plan.faults) else None
+        # Of each start up to the last cut: what a kill has left in the kernel's cache, the next cut may lose.
+        self._cuts = sum(fault.harm is Harm.POWER for fault in plan.faults)
+        self._power = Power(self._slot.path, disk)
+        self._random = Random(plan.seed)
         self._known = judge.Known()
         self._killed_itself = False
         self._cut = False
@@ -44,8 +53,9 @@ class Round:
 
     def run(self) -> Told:
         """Live through all of it."""
-        self._slot.path.mkdir(parents=True)
+        self._slot.path.parent.mkdir(parents=True)
         with self._on_disk():
+            self._slot.path.mkdir()
             job.make(self._slot.path)
             for fault in self._plan.faults:
                 if self._over():
@@ -72,7 +82,7 @@ class Round:
         try:
             yield
             if self.told.wrong:  # keep what cannot stay where it is
-                shutil.copytree(self._slot.path, self._slot.path.with_name("kept"), symlinks=True)
+                shutil.copytree(self._slot.path, self._slot.path.parent.with_name("kept"), symlinks=True)
         finally:
             self._disk.unmount()
 
@@ -85,6 +95,7 @@ class Round:
         (slot.path / "boinc_temporary_exit").unlink(missing_ok=True)  # as the client does
         (slot.path / "order").write_text(f"{fault.order if fault is not None and fault.order else 'none'}\n")
         self._hit.unlink(missing_ok=True)
+        self._clock.write_bytes(struct.pack("=q", 0))
         slot.begin()
         with (slot.path / "stderr.txt").open("a") as stderr:
             process = subprocess.Popen(job.APP, stderr=stderr, env=self._environment(fault), cwd=slot.path)
@@ -103,19 +114,42 @@ class Round:
         if hung:
             self.told.wrong.append(f"start {self.told.starts} did not end in {DEADLINE_S:.0f} seconds")
         cut = fault is not None and (fault.harm is Harm.FULL or (fault.call is not None and self._hit.exists()))
-        end = judge.End(process.returncode, asked is not None, cut)
-        self._cut = cut or end.killed
+        end = judge.End(process.returncode, asked is not None, cut, self._lose_power(fault))
+        self._cut = cut or end.killed or end.power
         self.told.wrong += [
             f"start {self.told.starts}: {problem}" for problem in judge.after_end(slot, end, self._known)
         ]
 
+        if fault is not None and fault.harm is Harm.CLOCK and asked is None and not end.killed and not self._over():
+            self.told.wrong.append(f"start {self.told.starts} did not come to its end when the clock jumped")
+
+    def _lose_power(self, fault: Fault | None) -> bool:
+        """Lose what was not durable, if `fault` was a power cut that came."""
+        if fault is None or fault.harm is not Harm.POWER:
+            return False
+        self._cuts -= 1
+        if (fault.step, fault.harm) not in self.told.hit:
+            return False
+        self._slot.left_alone()
+        lost = self._power.cut(self._random)
+        self.told.story.append(f"    lost: {', '.join(lost) or 'nothing'}")
+        return True
+
     def _environment(self, fault: Fault | None) -> dict[str, str]:
         environment = job.environment()
+        preloaded = []
         if fault is not None and fault.call is not None:
             call = fault.call
-            environment["LD_PRELOAD"] = str(self._library)
+            preloaded.append("calls")
             environment["CHAOS_CALL"] = f"{call.operation} {call.number} {fault.how} {call.times} {call.path}"
             environment["CHAOS_HIT"] = str(self._hit)
+        if self._cuts:
+            preloaded.append("power")  # after `calls`, so that it sees what the process did before it died
+            environment |= self._power.environment()
+        if fault is not None and fault.harm is Harm.CLOCK:
+            preloaded.append("clock")
+            environment["CHAOS_CLOCK"] = str(self._clock)
+        environment["LD_PRELOAD"] = " ".join(str(self._libraries / f"{name}.so") for name in preloaded)
         return environment
 
     def _note(self, fault: Fault | None, asked: float | None, code: int) -> None:
@@ -171,8 +205,11 @@ class Round:
             return None
         asked = None
         match fault.harm:
-            case Harm.BRIDGE:
+            case Harm.BRIDGE | Harm.POWER:
                 process.kill()
+            case Harm.CLOCK:
+                with self._clock.open("r+b") as file:  # in place: it is mapped
+                    file.write(struct.pack("=q", fault.jump))
             case Harm.MACHINE:
                 if not _kill_machine(process):
                     return None
@@ -207,8 +244,9 @@ def _kill_machine(process: subprocess.Popen[bytes]) -> bool:
 
 
 def compiled(folder: Path) -> Path:
-    """Compile calls.c into `folder`."""
-    library = folder / "calls.so"
-    source = Path(__file__).with_name("calls.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", os.fspath(library), os.fspath(source), "-ldl"], check=True)
-    return library
+    """Compile what is preloaded into `folder`, and return that."""
+    for source in Path(__file__).parent.glob("*.c"):
+        library = folder / f"{source.stem}.so"
+        words = ["cc", "-shared", "-fPIC", "-O1", "-o", os.fspath(library), os.fspath(source), "-ldl", "-lpthread"]
+        subprocess.run(words, check=True)
+    return folder

@@ -132,7 +132,7 @@ class Slot:
 
 
 class Ballast:
-    """A slot on a file system of its own, which can be filled and emptied."""
+    """A folder on a file system of its own, which can be filled and emptied."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

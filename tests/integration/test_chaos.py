@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from ..chaos.plan import CELLS, Call, Fault, Harm, Plan, Step, plan
-from ..chaos.round import Round, compiled
+from ..chaos.round import Round
 from ..patience import AT_MOST_S
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("calls"))
 
 
 def test_every_cell_has_its_seed() -> None:
@@ -46,10 +41,18 @@ PLANS = {
     "killed when the results are home": (
         Fault(Step.HOME, Harm.LAST_CALL, call=Call("rename", ".vmbridge.home"), after=True),
     ),
+    "the power cut when a state is recorded, and when it has been restored; then the clock is set back": (
+        Fault(Step.COMMIT, Harm.POWER, call=Call("rename", "/machine/checkpoints.json"), after=True),
+        Fault(Step.RESTORE, Harm.POWER, 0.2),
+        Fault(Step.RUN, Harm.CLOCK, jump=-3600),
+    ),
+    "the power cut when the results are home": (
+        Fault(Step.HOME, Harm.POWER, call=Call("fsync", ".vmbridge.home"), after=True),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_job_comes_to_its_right_end(name: str, tmp_path: Path, library: Path) -> None:
-    told = Round(Plan(0, PLANS[name]), tmp_path, library, quit_within_s=AT_MOST_S).run()
+def test_a_job_comes_to_its_right_end(name: str, tmp_path: Path, libraries: Path) -> None:
+    told = Round(Plan(0, PLANS[name]), tmp_path, libraries, quit_within_s=AT_MOST_S).run()
     assert not told.wrong, "\n".join([*told.story, *told.wrong])
