@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from logging import getLogger
 
@@ -29,6 +30,8 @@ REREAD_EVERY_S = 1.0
 SPACED_S = 0.02
 """Reads of one file that notices ask for are so far apart: a guest could keep the host busy with them."""
 
+_STOPPED_WITHIN_S = 0.2
+
 _KNOWN = frozenset(GUEST_FILES)
 _HINTS: list[type[FileSystemEvent]] = [FileMovedEvent, FileClosedEvent, FileCreatedEvent]
 
@@ -47,6 +50,7 @@ class Watch:
         self._read_at: dict[str, float] = {}
         self._observer = Observer()
         self._observer.daemon = True
+        self._stopping: threading.Thread | None = None
         self.door = Door(share.guest)
 
     def start(self) -> None:
@@ -66,9 +70,12 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
+        if self._stopping is None and self._observer.is_alive():
+            # It waits for its threads, one of which may sleep: for half a second by the time of day. So when the clock
+            # has just been set back by an hour, it sleeps for an hour.
+            self._stopping = threading.Thread(target=self._observer.stop, daemon=True)
+            self._stopping.start()
+            self._stopping.join(_STOPPED_WITHIN_S)
         self.door.close()
 
     def look(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -152,3 +154,36 @@ def test_nothing_is_heard_after_the_end(tmp_path: Path) -> None:
     half(tmp_path)
     time.sleep(0.05)
     assert heard == []
+
+
+SET_BACK = """
+import asyncio, struct, sys
+from pathlib import Path
+from bridge.guest.watch import Watch
+from protocol.layout import Share
+
+async def main(root):
+    guest = root / "guest"
+    guest.mkdir()
+    watch = Watch(Share.one_folder(guest), print)
+    watch.start()
+    (guest / "x").touch()
+    (guest / "x").rename(root / "elsewhere")
+    await asyncio.sleep(0.2)  # within the half second in which the notice is kept
+    with (root / "clock").open("r+b") as clock:
+        clock.write(struct.pack("=q", -3600))
+    await asyncio.sleep(0.5)
+    watch.stop()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_clock_that_is_set_back_does_not_hold_up_the_end(tmp_path: Path, libraries: Path) -> None:
+    """watchdog keeps a notice of a file moved away for half a second by the time of day. When the clock was set back by
+    an hour meanwhile, its thread slept for an hour, and the end of the job waited for it.
+    """
+    (tmp_path / "clock").write_bytes(bytes(8))
+    preloaded = {"LD_PRELOAD": os.fspath(libraries / "clock.so"), "CHAOS_CLOCK": os.fspath(tmp_path / "clock")}
+    words = [sys.executable, "-c", SET_BACK, os.fspath(tmp_path)]
+    subprocess.run(words, env={**os.environ, **preloaded}, check=True, timeout=AT_MOST_S)
