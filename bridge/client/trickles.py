@@ -19,7 +19,7 @@ from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path
 
-from protocol.files import sync_folder, write_atomic
+from protocol.files import sync_file, sync_folder, write_atomic
 
 logger = getLogger(__name__)
 
@@ -184,6 +184,7 @@ class Trickles:
             if abs(time.time() - (self._slot / name).stat().st_mtime) < STILL_S:
                 break  # and none after it, for the order's sake
             number += 1
+            sync_file(self._slot / name)  # the client does not, and has told its server that it came
             (self._slot / name).replace(self._down(number))
             sync_folder(self._slot)
             numbers.append(number)
@@ -241,7 +242,7 @@ class Trickles:
                 self._waiting.popleft()
             elif self._ours:
                 variety = next(iter(self._ours))
-                write_atomic(self._path, self._ours[variety], durable=False)
+                write_atomic(self._path, self._ours[variety], durable=True)  # or the client might send half of it
                 del self._ours[variety]
             else:
                 return

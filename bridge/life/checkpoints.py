@@ -197,7 +197,7 @@ def read_spent(folder: Path) -> Spent:
 
 
 def note_spent(folder: Path, spent: Spent) -> None:
-    """Note the CPU time so far. Not worth a sync: what a power cut loses is at most what the last note says."""
+    """Note the CPU time so far. Not worth a sync: a power cut loses at most what was spent since the newest state."""
     try:
         write_atomic(folder / SPENT, f"{spent.host_s:.3f} {spent.guest_s:.3f}\n".encode(), durable=False)
     except OSError as error:

@@ -10,7 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from protocol.files import sync_folder
+from protocol.files import sync_file, sync_folder
 
 from ...copying import copy_content
 
@@ -91,9 +91,5 @@ def _copy_part(source: Path, target: Path, start: int) -> None:
 
 
 def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_file(path)
     sync_folder(path.parent)
