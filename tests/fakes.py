@@ -103,6 +103,7 @@ class FakeObeyingMachine(FakeMachine):
         self._command = spec.share.host / "command"
         self._seq = 0
         self._mounted = True
+        self._stands_still = False
         self._guest: asyncio.Task[None] | None = None
         self._sets = 0
         self.state: dict[str, str] = {}
@@ -126,6 +127,8 @@ class FakeObeyingMachine(FakeMachine):
     async def _obey(self) -> None:
         while True:
             await asyncio.sleep(0.01)
+            if self._stands_still:
+                continue
             command = decode("command", self._command.read_bytes()) if self._command.exists() else None
             if self.deaf or not isinstance(command, Command) or command.seq <= self._seq:
                 continue
@@ -166,7 +169,12 @@ class FakeSavingMachine(FakeObeyingMachine):
 
     async def pause(self) -> None:
         await super().pause()
+        self._stands_still = True
         self._mounted = self._mounted or self.comes_back
+
+    async def resume(self) -> None:
+        await super().resume()
+        self._stands_still = False
 
     async def description(self) -> dict[str, str]:
         return self.made_of

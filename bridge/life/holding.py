@@ -27,6 +27,10 @@ class Hold(enum.Enum):
     SAVING = "being saved"
 
 
+_CAN_WAIT = {Hold.CLIENT, Hold.SILENCE}
+"""Reasons that wait while the guest has something to do before it may end."""
+
+
 class Pausable(Protocol):
     """The part of a hypervisor that is needed here."""
 
@@ -47,6 +51,7 @@ class Holding:
         self._behind = behind
         self._power = Power.OFF
         self._why: set[Hold] = set()
+        self._awake = False
         # A checkpoint holds and releases beside the client: of two orders, the second waits for the first.
         self._one_at_a_time = asyncio.Lock()
         self._paused_at = 0.0
@@ -69,10 +74,27 @@ class Holding:
         :raise HypervisorError: it could not be paused or resumed.
         """
         async with self._one_at_a_time:
-            before = bool(self._why)
+            before = self._held
             (self._why.add if held else self._why.discard)(why)
-            if bool(self._why) != before:
-                await self._switch(PowerEvent.HOLD if self._why else PowerEvent.RELEASE)
+            await self._follow(before)
+
+    async def wake(self, awake: bool) -> None:
+        """Let the machine run although the client or its silence holds it, as long as `awake`; a checkpoint holds it.
+
+        :raise HypervisorError: it could not be paused or resumed.
+        """
+        async with self._one_at_a_time:
+            before = self._held
+            self._awake = awake
+            await self._follow(before)
+
+    @property
+    def _held(self) -> bool:
+        return bool(self._why - _CAN_WAIT if self._awake else self._why)
+
+    async def _follow(self, before: bool) -> None:
+        if self._held != before:
+            await self._switch(PowerEvent.HOLD if self._held else PowerEvent.RELEASE)
 
     async def started(self) -> None:
         """There is a machine now, and it runs."""

@@ -209,11 +209,16 @@ class TaskLife:
     async def _take_saving_step(self, event: SavingEvent) -> None:
         if self._saver is None or self._record is None:
             return
+        if event is SavingEvent.DUE and self._saver.is_last:
+            # A machine that the client holds must run for a moment, or its guest cannot let go of the share.
+            await self._watch_for_trouble("wake the machine", self._holding.wake(True))
         last = await self._saver.take(event)
         if event is SavingEvent.SAVED:
             self._set_progress(safe_at(self._progress, self._record.states[0].progress))
         if last and self._silent:
             self._events.put_nowait((Hold.SILENCE, True))
+        if last and self._state is not State.LEAVING:
+            await self._watch_for_trouble("let the machine rest", self._holding.wake(False))
         if last and self._state is State.LEAVING:
             if event is SavingEvent.SAVED:
                 self._events.put_nowait(Event.LEFT)
@@ -344,8 +349,7 @@ class TaskLife:
             self._events.put_nowait(Event.LEFT)
             return
         self._silent = False
-        for why in (Hold.CLIENT, Hold.SILENCE):
-            await self._holding.hold(why, False)
+        await self._holding.wake(True)
         if self._saver is not None:
             self._saver.take_last()
         else:

@@ -101,7 +101,8 @@ class Saver:
         return self._state is Saving.IDLE
 
     @property
-    def _is_last(self) -> bool:
+    def is_last(self) -> bool:
+        """The checkpoint under way, or about to be, is one after which there may be none."""
         return self._tries_left > 0
 
     def look(self) -> None:
@@ -127,12 +128,12 @@ class Saver:
             await self._end()
         for action in actions:
             self._ACTIONS[action](self)
-        if was is Saving.IDLE or self._state is not Saving.IDLE or not self._is_last:
+        if was is Saving.IDLE or self._state is not Saving.IDLE or not self.is_last:
             return False
         self._tries_left = self._tries_left - 1 if event is SavingEvent.FAILED else 0
-        if self._is_last:
+        if self.is_last:
             self._post(SavingEvent.DUE)
-        return not self._is_last
+        return not self.is_last
 
     # Actions
 
@@ -174,7 +175,7 @@ class Saver:
             try:
                 self._lock.acquire()
             except Timeout:
-                if not self._is_last:
+                if not self.is_last:
                     raise NotNow("another machine of this host is being saved") from None
             except (OSError, NotImplementedError) as error:
                 logger.warning("no turns are taken with the other machines of this host: %s", error)
@@ -237,7 +238,7 @@ class Saver:
 
     async def _copy_wanted(self) -> bool:
         """Say whether the disk should be copied with this checkpoint: from time to time, but never with a last one."""
-        if self._is_last or not self._record.copy_due:
+        if self.is_last or not self._record.copy_due:
             return False
         if reason := await asyncio.to_thread(self._room, self._machine.hypervisor.copy_bytes()):
             logger.info("the machine's disk is not copied: %s", reason)

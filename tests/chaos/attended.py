@@ -97,5 +97,8 @@ def _harm(random: Random, client: ClientSlot, harm: str) -> None:
             client.beating = True
         case "lost quit":
             client.beating = False
-            time.sleep(random.uniform(3, 12))
+            silence_s = random.uniform(3, 12)
+            if silence_s > 7.5:
+                client.order("suspend")  # its last word before the quit that got lost
+            time.sleep(silence_s)
             client.process.kill()

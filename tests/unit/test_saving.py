@@ -351,6 +351,27 @@ def test_a_client_that_falls_silent_finds_a_saved_machine_that_stands_still(slot
     assert lived.did == ["start", "pause", "save checkpoint-1", "resume", "forget", "pause", "resume"]
 
 
+def test_a_silent_client_whose_last_word_was_suspend_finds_a_saved_machine(slot: Slot) -> None:
+    """The machine used to stand still, so that its guest could not let go of the share, until the client killed it."""
+
+    def act(life: TaskLife) -> None:
+        life.hold()
+        at(0.1, life.fear)
+
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        when_running(act)(machine, life)
+        once(lambda: machine.calls.count("pause") == 3, life.hope)
+        once(lambda: machine.calls.count("pause") == 3, lambda: at(0.1, life.release))
+        once(lambda: machine.calls.count("resume") == 3, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live(prepare=prepare)
+    assert lived.outcome.end is End.SUCCESS
+    saved = ["resume", "pause", "save checkpoint-1", "resume", "forget"]
+    assert lived.did == ["start", "pause", *saved, "pause", "resume"], (
+        "and it stands still until the client says resume"
+    )
+
+
 def test_all_machines_of_a_silent_client_are_saved(slot: Slot, tmp_path: Path) -> None:
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
         when_running(lambda life: life.fear())(machine, life)
