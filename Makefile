@@ -24,7 +24,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(or $(3),$(call install,$(2))); fi
 
-.PHONY: help setup guest image package demo test check style fast integration e2e chaos bench lifecycle wheel clean
+.PHONY: help setup guest image package demo test check style fast integration e2e quits chaos bench lifecycle wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -94,6 +94,11 @@ e2e: guest image  ## tests with the real BOINC client
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
 	$(call need,boinc boinccmd,boinc-client,$(install_client))
 	@$(BIN)/pytest tests/e2e
+
+quits: guest image  ## ten shutdowns of a real client whose quits get lost, by the true clock (20 minutes)
+	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
+	$(call need,boinc boinccmd,boinc-client,$(install_client))
+	@QUITS=10 CLIENT_SPEED=1 $(BIN)/pytest -s tests/e2e/test_whole_life.py -k quit
 
 chaos: guest image  ## kill, quit and cut off the bridge: ROUNDS=n SEED=s HARMS="power cut,clock jump" (default: all)
 	$(call need,cc $(QEMU_COMMANDS),gcc libc6-dev $(QEMU_PACKAGES))

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _PASSWORD = "open"
 _SOCKET = "boinc_socket"
+_OVERRIDE = "global_prefs_override.xml"
 PATIENCE_S = 240.0
 """How long a test waits for anything: only one that fails waits that long."""
 
@@ -112,11 +113,19 @@ def _settings(name: str, values: dict[str, int]) -> str:
 class Client:
     """A client with a data directory of its own, attached to `server`. `log` is where its event log goes.
 
-    `cpus` jobs run at the same time, and find programs in `path`. `close` removes everything.
+    `cpus` jobs run at the same time, and find programs in `path`; `preferences` are those of the volunteer that are not
+    ours. `close` removes everything.
     """
 
     def __init__(
-        self, server: ProjectServer, clock: FastClock, log: Path, *, cpus: int = 1, path: str = "/usr/bin:/bin"
+        self,
+        server: ProjectServer,
+        clock: FastClock,
+        log: Path,
+        *,
+        cpus: int = 1,
+        path: str = "/usr/bin:/bin",
+        preferences: Mapping[str, int] | None = None,
     ) -> None:
         self._server = server
         self._log = log
@@ -139,7 +148,8 @@ class Client:
         self._write(
             "cc_config.xml", f"<cc_config>\n{flags}{_settings('options', {**_SETTINGS, 'ncpus': cpus})}</cc_config>\n"
         )
-        self._write("global_prefs_override.xml", _settings("global_preferences", _PREFERENCES))
+        self._preferences = {**_PREFERENCES, **(preferences or {})}
+        self._write(_OVERRIDE, _settings("global_preferences", self._preferences))
         account = f"<master_url>{server.url}</master_url>\n<authenticator>{AUTHENTICATOR}</authenticator>\n"
         self._write(f"account_{server.project_name}.xml", f"<account>\n{account}</account>\n")
 
@@ -227,6 +237,12 @@ class Client:
                 pass
         shutil.rmtree(self._home, ignore_errors=True)
 
+    def prefer(self, **preferences: int) -> None:
+        """Change the volunteer's preferences, of a client that runs."""
+        self._preferences.update(preferences)
+        self._write(_OVERRIDE, _settings("global_preferences", self._preferences))
+        self.boinccmd("--read_global_prefs_override")
+
     # Looks
 
     def gui_rpc(self) -> GuiRpc:
@@ -249,6 +265,10 @@ class Client:
         """Return the client's event log since its start."""
         with self.gui_rpc() as rpc:
             return rpc.messages()
+
+    def log(self) -> str:
+        """Return the event log of all its starts."""
+        return self._log.read_text(errors="replace")
 
     def update(self) -> None:
         """Have the client ask the server now."""

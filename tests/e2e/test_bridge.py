@@ -1,70 +1,32 @@
-"""The bridge as the real client runs it: the bundle that `vmbridge package` writes, and jobs in real machines.
-
-The work units bring the science program and its input; image, agent and bridge come with the app version.
-"""
+"""The bridge as the real client runs it: the bundle that `vmbridge package` writes, and jobs in real machines."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from guest_side import include_dir
-from guest_side.build import build_library
-
-from ..conftest import REPOSITORY
-from ..integration.conftest import ENVIRONMENT, VMBRIDGE
-from .client import Client
 from .clock import FastClock
 from .conftest import Rig, open_rig
-from .gui_rpc import SUSPENDED, UPLOADED
-from .project import AppVersion, Job, ProjectFile, read_bundle
-
-JOB_FILE = """<job_desc>
-  <task>
-    <virtualmachine>end to end</virtualmachine>
-    <image>image</image>
-    <application>science</application>
-    <copy_file_to_VM>in.txt</copy_file_to_VM>
-    <copy_file_from_VM>out.txt</copy_file_from_VM>
-  </task>
-</job_desc>
-"""
+from .gui_rpc import UPLOADED
+from .machines import (
+    EXIT_ABORTED_VIA_GUI,
+    Science,
+    begun,
+    compile_program,
+    nothing_is_left,
+    packaged,
+    qemu,
+    trickled_up,
+)
+from .project import AppVersion, Job, ProjectFile
 
 SEGMENTS = 101
 """The number of the version that lacks <api_version>."""
 
-EXIT_ABORTED_VIA_GUI = 203
 EXIT_INIT_FAILURE = 206
-
-
-@dataclass(frozen=True, slots=True)
-class Science:
-    """The program, and jobs for it."""
-
-    program: Path
-
-    def job(self, name: str, *, steps: int, code: int = 0, **more: Any) -> Job:
-        """Return a job that takes `steps` tenths of a second in a machine, and ends with `code`."""
-        text = f"{steps} {code} {len(name)}\n".encode()
-        program = ProjectFile("science_1", "science", self.program, executable=True)
-        inputs = (program, ProjectFile(f"{name}_in", "in.txt", text))
-        return Job(name, inputs=inputs, outputs=("out.txt",), **more)
-
-    def expected(self, job: Job, folder: Path) -> bytes:
-        """Run the same program on this host, and return what it finds."""
-        folder.mkdir()
-        (folder / "in.txt").write_bytes(job.inputs[1].read())
-        subprocess.run([self.program], cwd=folder, check=True)
-        return (folder / "out.txt").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -73,50 +35,11 @@ def science(tmp_path_factory: pytest.TempPathFactory) -> Science:
     return Science(compile_program("science.c", tmp_path_factory.mktemp("science")))
 
 
-def compile_program(source: str, folder: Path) -> Path:
-    """Build a program of this folder as a scientist does."""
-    build_library(folder)
-    program = folder / "program"
-    command = ["cc", "-O2", "-std=c11", "-static", "-o", str(program), str(Path(__file__).with_name(source))]
-    subprocess.run([*command, f"-I{include_dir()}", f"-L{folder}", "-lboinc_api", "-lpthread"], check=True)
-    return program
-
-
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppVersion]:
+def bundle() -> Iterator[AppVersion]:
     """The app version as a project makes it."""
-    folder = tmp_path_factory.mktemp("bundle")
-    (folder / "job.xml").write_text(JOB_FILE)
-    image, out = REPOSITORY / "build" / "image", folder / "out"
-    if not (image / "image.json").exists():
-        pytest.fail("there is no build/image: run `make e2e`, or `make image` first")
-    command = [*VMBRIDGE, "package", str(out), "--image", str(image), "--job", str(folder / "job.xml")]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    yield read_bundle(out)
-    shutil.rmtree(out)  # its 70 MB would stay for three test runs
-
-
-def qemu(client: Client) -> list[psutil.Process]:
-    """Return the machines that run for a client."""
-    found = []
-    for process in client.processes():
-        with suppress(psutil.NoSuchProcess):
-            if "qemu" in process.name():
-                found.append(process)
-    return found
-
-
-def nothing_is_left(client: Client) -> None:
-    """Wait until the slots are empty and no process works there, and see that there is no socket."""
-    client.wait(lambda: not client.left_in_slots() and not client.processes(), "the slots are empty")
-    assert client.sockets() == []
-
-
-def fraction_done(client: Client, job: Job) -> float:
-    """Return what the client shows."""
-    result = client.result(job.result)
-    return 0.0 if result is None else result.fraction_done
+    with packaged("out.txt") as version:
+        yield version
 
 
 # A signed bundle, downloaded. One client runs all these jobs, one after the other.
@@ -207,7 +130,7 @@ def test_nothing_is_left(signed: Signed) -> None:
     nothing_is_left(signed.rig.client)
 
 
-# The anonymous platform: the bundle as a volunteer installs it. And orders that a person gives.
+# The anonymous platform: the bundle as a volunteer installs it.
 
 
 @pytest.fixture(scope="module")
@@ -217,57 +140,11 @@ def anonymous(clock: FastClock, tmp_path_factory: pytest.TempPathFactory, bundle
         yield rig
 
 
-def begun(rig: Rig, job: Job) -> Job:
-    """Hand out a job, and wait until its program has said something."""
-    rig.hand_out(job)
-    rig.client.wait(lambda: fraction_done(rig.client, job) > 0, f"{job.name} has begun")
-    return job
-
-
-def said(client: Client) -> str:
-    """Return the `stderr.txt` of the one job that is in a slot."""
-    path = client.slot() / "stderr.txt"
-    return path.read_text() if path.exists() else ""
-
-
-def test_suspend_and_resume(anonymous: Rig, science: Science, tmp_path: Path) -> None:
-    client = anonymous.client
-    job = begun(anonymous, science.job("patient", steps=100))
-    client.order("suspend", job.result)
-    # The bridge says so after five seconds. Had the machine not been paused, the job would be over by then.
-    client.wait(lambda: "the machine is paused: suspended by the client" in said(client), "the machine is paused")
-    seen = client.result(job.result)
-    assert seen is not None and seen.process_state == SUSPENDED and seen.fraction_done < 1
-    assert len(qemu(client)) == 1
-    client.order("resume", job.result)
-    report = anonymous.reported(job)
-    assert report.exit_status == 0, report.stderr
-    assert "the machine runs again" in report.stderr
-    assert anonymous.output(job, "out.txt") == science.expected(job, tmp_path / "host")
-
-
 def test_what_the_volunteer_has_brought_is_not_downloaded(anonymous: Rig, bundle: AppVersion, science: Science) -> None:
     anonymous.reported(anonymous.hand_out(science.job("short", steps=1)))
     downloads = anonymous.server.events("download")
     assert "short_in" in downloads
     assert not {file.physical for file in bundle.files} & set(downloads)
-
-
-def test_a_client_that_quits_takes_the_machine_along_and_the_next_goes_on(
-    anonymous: Rig, science: Science, tmp_path: Path
-) -> None:
-    client = anonymous.client
-    job = begun(anonymous, science.job("restarted", steps=100))
-    client.quit()
-    client.wait(lambda: not client.processes(), "the machine is gone")
-    assert client.sockets() == []
-    assert anonymous.server.report(job.result) is None
-    client.start()
-    report = anonymous.reported(job)
-    assert report.exit_status == 0, report.stderr
-    assert "restored from" in report.stderr
-    assert anonymous.output(job, "out.txt") == science.expected(job, tmp_path / "host")
-    nothing_is_left(client)
 
 
 def test_a_bridge_that_is_killed_takes_the_machine_along_and_the_next_finishes(
@@ -292,24 +169,16 @@ def test_trickles_and_an_early_upload(anonymous: Rig, science: Science, tmp_path
     inputs = (ProjectFile("messenger_1", "science", program, executable=True), ProjectFile("quiet_in", "in.txt", b""))
     job = anonymous.hand_out(Job("messenger", inputs=inputs, outputs=("out.txt",), command_line="--trickle 1000000"))
     server = anonymous.server
-
-    def texts() -> list[str]:
-        """Return what came up, by its time: the client may send several at once, in any order."""
-        found = [
-            re.search(r"<time>(\d+)</time>\s*(.*)", trickle.text, re.S) for trickle in server.trickles_up(job.result)
-        ]
-        return [text for _, text in sorted((int(match[1]), match[2].strip()) for match in found if match)]
-
-    anonymous.urged(lambda: len(texts()) >= 3, "three trickles have come up")
+    anonymous.urged(lambda: len(trickled_up(anonymous, job)) >= 3, "three trickles have come up")
     assert anonymous.urged(lambda: anonymous.output(job, "out.txt"), "the output is at the server") == b"early\n"
     assert server.report(job.result) is None, "and the job goes on"
     server.trickle_down(job.result, "the word")
     report = anonymous.reported(job)
     assert report.exit_status == 0, report.stderr
     # Trickles and the report may come with one request, or not.
-    anonymous.urged(lambda: len(texts()) >= 4, "the last trickle has come up")
+    anonymous.urged(lambda: len(trickled_up(anonymous, job)) >= 4, "the last trickle has come up")
     said = ("one", "two", "three", "heard the word")
-    assert texts() == [f"<variety>test</variety>\n{text}" for text in said]
+    assert trickled_up(anonymous, job) == [f"<variety>test</variety>\n{text}" for text in said]
     assert server.events("upload").count(job.output_file("out.txt")) == 1
     nothing_is_left(anonymous.client)
 
@@ -318,14 +187,6 @@ def test_a_wrong_command_line_is_an_error_that_the_project_sees(anonymous: Rig, 
     report = anonymous.reported(anonymous.hand_out(science.job("wrong", steps=1, command_line="--nonsense")))
     assert report.exit_status == EXIT_INIT_FAILURE
     assert "the option '--nonsense' is not known" in report.stderr
-
-
-def test_abort(anonymous: Rig, science: Science) -> None:
-    client = anonymous.client
-    job = begun(anonymous, science.job("endless", steps=36_000))
-    client.order("abort", job.result)
-    nothing_is_left(client)
-    assert anonymous.reported(job).exit_status == EXIT_ABORTED_VIA_GUI
 
 
 def test_a_machine_does_not_outlive_a_client_that_is_killed(anonymous: Rig, science: Science) -> None:
