@@ -214,18 +214,19 @@ class Saver:
             if held := await hypervisor.held_back():
                 raise NotNow(held)
             progress = at_checkpoint(self._machine.progress())
-            tag = self._record.next_tag()
+            tag, seq = self._record.next_tag(), self._commands.seq
             await hypervisor.save(tag)
-            state = SavedState(tag, self._commands.seq, progress)
-            try:
-                await asyncio.to_thread(self._record.add, state)
-            except OSError:
-                await forget_strays(hypervisor, self._record)  # it is the largest of them, and the disk may be full
-                raise
             copying = copying and await self._copied(hypervisor.copy(tag))
         finally:
             await self._machine.release()
         stood_still_s = loop.time() - begun
+        state = SavedState(tag, seq, progress)
+        try:
+            # The machine runs again: a state that is not recorded yet is only one that was not saved yet.
+            await asyncio.to_thread(self._record.add, state)
+        except OSError:
+            await forget_strays(hypervisor, self._record)  # it is the largest of them, and the disk may be full
+            raise
         self._schedule.taken(self._clock(), stood_still_s)
         logger.info("checkpoint %s taken, the machine stood still for %.2f seconds", tag, stood_still_s)
         if copying and await self._copied(self._keep_copy(state)):

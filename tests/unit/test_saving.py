@@ -577,7 +577,7 @@ def test_a_state_that_cannot_be_recorded_goes_at_once(slot: Slot, caplog: pytest
         once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
 
     lived = slot.live((0.0, say("status", RUNNING)), period_s=0.1, room=room, prepare=prepare)
-    assert lived.did[:5] == ["start", "pause", "save checkpoint-1", "forget", "resume"]
+    assert lived.did[:5] == ["start", "pause", "save checkpoint-1", "resume", "forget"]
     assert lived.machine.saved == []
 
 
