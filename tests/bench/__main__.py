@@ -25,7 +25,7 @@ from .others import Others
 from .scratch import BUILD
 from .table import table
 
-NAMES = ("notice", "boot", "hot_calls", "staging", "quiet", "told", "hello", "attended")
+NAMES = ("notice", "boot", "hot_calls", "staging", "quiet", "told", "hello", "attended", "orders", "checkpoint")
 RESULTS = BUILD / "bench.json"
 
 

@@ -18,7 +18,7 @@ WRAPPER = "BOINC_WRAPPER"
 REAL_POLL_S = 1.0
 WITHIN_S = 60.0
 
-_SLEEP = "#!/bin/sh\nexec sleep 1000\n"
+SLEEP = "#!/bin/sh\nexec sleep 1000\n"
 _OUR_JOB = """\
 <job_desc><task>
   <virtualmachine>bench</virtualmachine><image>image</image><application>worker</application>
@@ -41,9 +41,9 @@ def wrapper() -> Path | None:
 
 @contextmanager
 def ours(
-    folder: Path, hypervisor: str, drain_every_s: float, first_poll_s: float = 0.0
+    folder: Path, hypervisor: str, drain_every_s: float, first_poll_s: float = 0.0, worker: str = SLEEP
 ) -> Iterator[tuple[StandIn, Start]]:
-    """Lend a client with our bundle, under the system's Python, and what starts it there.
+    """Lend a client with our bundle, under the system's Python, and what starts `worker` in a machine there.
 
     The client's "checkpoint at most every" is so long that none is taken.
     """
@@ -56,19 +56,21 @@ def ours(
         for file in bundle.files:
             if file.open_name is not None:
                 client.directory.link(file.open_name, file.name)
-        client.directory.add("worker", _SLEEP)
+        client.directory.add("worker", worker)
         program = os.path.relpath(bundle.directory / bundle.files[0].name, client.slot)
         yield client, lambda: client.start(program, "--hypervisor", hypervisor)
 
 
 @contextmanager
-def peer(folder: Path, drain_every_s: float, first_poll_s: float = 0.0) -> Iterator[tuple[StandIn, Start] | None]:
-    """Lend a client with BOINC's wrapper around a `sleep`; None if it is not here."""
+def peer(
+    folder: Path, drain_every_s: float, first_poll_s: float = 0.0, worker: str = SLEEP
+) -> Iterator[tuple[StandIn, Start] | None]:
+    """Lend a client with BOINC's wrapper around a program; None if it is not here."""
     if (program := wrapper()) is None:
         yield None
         return
     with StandIn(folder / "peer", drain_every_s=drain_every_s, first_poll_s=first_poll_s) as client:
         client.directory.add("job.xml", _PEERS_JOB)
-        client.directory.add("worker", _SLEEP).chmod(0o755)
+        client.directory.add("worker", worker).chmod(0o755)
         path = client.directory.program(program, "wrapper_1")
         yield client, lambda: client.start(path)
