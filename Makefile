@@ -81,7 +81,7 @@ fast:
 	@$(BIN)/pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
 
 integration: guest image  ## tests with real QEMU
-	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
+	$(call need,$(QEMU_COMMANDS) ip unshare,$(QEMU_PACKAGES) iproute2 util-linux)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 # The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.

@@ -19,7 +19,7 @@ import protocol
 from protocol.files import unfinished
 
 from . import __version__
-from .client.app_ipc import AppIpc, AppStatus
+from .client.app_ipc import AppIpc, AppStatus, Heartbeat
 from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
@@ -269,6 +269,8 @@ class _ClientSide:
         self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s, init_data.p_fpops)
         self._life: TaskLife | None = None
         self._told_to_end = False
+        self._has_network = job is not None and job.network
+        self._connected = False
         self.figures = Progress()
 
     @property
@@ -282,6 +284,7 @@ class _ClientSide:
         self._life = life
         with by_signals(life):
             if self._link is not None:
+                life.connect(self._connected)  # until the client has said whether the network may be used
                 self._link.start(self)
             yield
 
@@ -353,6 +356,17 @@ class _ClientSide:
         self._told_to_end = True
         if self._life is not None:
             self._life.abort()
+
+    def hear(self, heartbeat: Heartbeat) -> None:
+        self._obey_network(connected=not heartbeat.network_suspended)
+
+    def _obey_network(self, *, connected: bool) -> None:
+        if self._life is None or connected == self._connected:
+            return
+        if self._has_network:
+            logger.info("the client %s the network", "allows" if connected else "suspends")
+        self._connected = connected
+        self._life.connect(connected)
 
     def fear(self) -> None:
         logger.info("the client is silent: it may be shutting down")

@@ -120,6 +120,7 @@ def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: 
         image=image,
         memory_mb=job.memory_mb,
         cpus=job.cpus or 1,
+        network=job.network,
     )
 
 

@@ -92,6 +92,13 @@ class FakeMachine:
         return Condition(self._state, self.cpu_seconds, self.console)
 
 
+class FakeNetworkedMachine(FakeMachine):
+    """A machine with a network card."""
+
+    async def connect(self, connected: bool) -> None:
+        self._called("connect" if connected else "disconnect")
+
+
 class FakeObeyingMachine(FakeMachine):
     """A machine whose guest obeys `command` as an agent does. Asked to save its program's state, it saves `state`.
 

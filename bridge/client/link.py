@@ -48,6 +48,9 @@ class Orders(Protocol):
     def abort(self) -> None:
         """End now; nobody wants the job any more."""
 
+    def hear(self, heartbeat: Heartbeat) -> None:
+        """The client has said something that it had not said before."""
+
     def fear(self) -> None:
         """The client is there and has been silent for some seconds: it may be shutting down, with a lost quit."""
 
@@ -85,7 +88,6 @@ class ClientLink:
         self._checked_at = clock()
         self._heartbeat_text = b""
         self._silent = False
-        self.heartbeat = Heartbeat()
         self._graphics: str | None = None
 
     # Out
@@ -211,7 +213,8 @@ class ClientLink:
         text = self._ipc.heartbeat.receive() or b""
         if text != self._heartbeat_text:
             self._heartbeat_text = text
-            self.heartbeat = parse_heartbeat(text)
+            assert self._orders is not None
+            self._orders.hear(parse_heartbeat(text))
 
     def _check_client(self) -> None:
         now = self._clock()

@@ -27,7 +27,8 @@ class MachineSpec:
     """What a machine is to be.
 
     `directory` is where the backend keeps the machine's own files; it exists, is empty and is the backend's alone.
-    `image` is None for backends that start no machine.
+    `image` is None for backends that start no machine. With `network` it has a network card, by which it reaches public
+    addresses and nothing of this host or its neighbours.
     """
 
     name: str
@@ -36,6 +37,7 @@ class MachineSpec:
     image: Image | None
     memory_mb: int
     cpus: int
+    network: bool = False
 
 
 class MachineState(enum.Enum):
@@ -157,6 +159,17 @@ class Saves(Protocol):
         """Start the machine from a saved state instead of from its beginning; it runs when this returns.
 
         :raise HypervisorError: the state is not there or cannot be loaded; nothing is left running.
+        """
+
+
+@runtime_checkable
+class Networked(Protocol):
+    """What a hypervisor can whose machines may have a network card."""
+
+    async def connect(self, connected: bool) -> None:
+        """Plug the card's cable in or out, now and at each start to come; without a card this does nothing.
+
+        :raise HypervisorError: it is not known whether it is in or out.
         """
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from guest_side import NotBuilt, read_mount_hook
@@ -30,9 +30,10 @@ WORK_DISK = "work.qcow2"
 SHARE_MODULES = ("virtio_pci", "9pnet_virtio", "9p")
 DISK_MODULES = ("virtio_blk", "crc32c_generic", "ext4")
 """ext4 asks for a crc32c by a name that is no module's, so it does not appear among its dependencies."""
+CARD_MODULES = ("virtio_net",)
 
 _MODULE_FOLDERS = (
-    *("drivers/virtio", "drivers/block", "net/9p", "crypto", "lib"),
+    *("drivers/virtio", "drivers/block", "drivers/net", "net/9p", "net/core", "crypto", "lib"),
     *("fs", "fs/9p", "fs/netfs", "fs/fscache", "fs/ext4", "fs/jbd2"),
 )
 """The folders of Debian's package that hold them and all that they depend on."""
@@ -127,16 +128,21 @@ def _busybox(deb: Path) -> bytes:
 
 
 def _initramfs(hook: bytes, busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
-    share = load_order(SHARE_MODULES, lambda name: _module(modules, name))
-    disk = [name for name in load_order(DISK_MODULES, lambda name: _module(modules, name)) if name not in share]
+    def needed(names: Iterable[str]) -> list[str]:
+        return load_order(names, lambda name: _module(modules, name))
+
+    share = needed(SHARE_MODULES)
+    disk, card = ([name for name in needed(names) if name not in share] for names in (DISK_MODULES, CARD_MODULES))
     return cpio.archive([
         cpio.file("init", hook, executable=True),
         cpio.file("bin/busybox", busybox, executable=True),
         *(cpio.symlink(link, "/bin/busybox") for link in init.LINKS),
         *(cpio.directory(folder) for folder in init.FOLDERS),
+        *(cpio.file(path, content) for path, content in init.FILES.items()),
         cpio.directory("tmp", sticky=True),
         *_numbered(init.SHARE_MODULES, share, modules),
         *_numbered(init.DISK_MODULES, disk, modules),
+        *_numbered(init.CARD_MODULES, card, modules),
     ])  # fmt: skip
 
 

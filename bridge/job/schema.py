@@ -48,8 +48,8 @@ class Job:
 
     `resolve` tells which file a path in the job directory stands for, as in a slot, where names are links. `cpus` is
     None where the job file leaves it to whoever runs the job. `takes_more_arguments` says that those on the command
-    line of the bridge are meant for the program. `cpu_time` says whose the client is told: `host`, the machine's there,
-    or `guest`, the program's in it.
+    line of the bridge are meant for the program, `network` that the machine needs the internet. `cpu_time` says whose
+    the client is told: `host`, the machine's there, or `guest`, the program's in it.
     """
 
     file: Path
@@ -70,6 +70,7 @@ class Job:
     checkpoint_files: tuple[str, ...] = ()
     cpu_time: str = "host"
     takes_more_arguments: bool = False
+    network: bool = False
     resolve: Callable[[Path], Path] = field(default=itself, compare=False)
 
     @property
@@ -347,6 +348,7 @@ _TABLE = {
     "checkpoint_period": _Row("checkpoint_period", _seconds),
     "checkpoint_filename": _Row("checkpoint_files", _file_names, many=True),
     "cpu_time": _Row("cpu_time", _whose),
+    "enable_network": _Row("network", _flag),
     "append_cmdline_args": _Row("takes_more_arguments", _flag),
 }
 

@@ -22,7 +22,7 @@ from ..errors import BridgeError, HostError
 from ..guest.collect import collect, stderr_tail
 from ..guest.command import Commands
 from ..guest.watch import Watch
-from ..hypervisors import Hypervisor, MachineState, Saves
+from ..hypervisors import Hypervisor, MachineState, Networked, Saves
 from ..job import Job
 from .accounting import Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
 from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read_spent
@@ -71,6 +71,13 @@ class Limited:
     hung_s: float | None = HUNG_S
 
 
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """The machine's network cable shall be plugged in, or not."""
+
+    connected: bool
+
+
 class TaskLife:
     """One job in one machine, from the first file staged to the last trace removed."""
 
@@ -106,7 +113,7 @@ class TaskLife:
         self._forwarding: Forwarding | None = None
         self._state = State.NEW
         self._holding = Holding(hypervisor, asyncio.get_running_loop().time, self._tell_time)
-        self._events: asyncio.Queue[Event | SavingEvent | tuple[Hold, bool]] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | SavingEvent | Cable | tuple[Hold, bool]] = asyncio.Queue()
         self._events.put_nowait(Event.BEGIN)
         self._facts = Facts()
         self._progress = Progress()
@@ -195,14 +202,21 @@ class TaskLife:
         self._silent = False
         self._events.put_nowait((Hold.SILENCE, False))
 
+    def connect(self, connected: bool) -> None:
+        """Let the machine have its network, or not, now and from its start on. One without a card never has any."""
+        self._events.put_nowait(Cable(connected))
+
     # Steps
 
-    async def _take_step(self, event: Event | SavingEvent | tuple[Hold, bool]) -> None:
+    async def _take_step(self, event: Event | SavingEvent | Cable | tuple[Hold, bool]) -> None:
         match event:
             case Event():
                 await self._take_job_step(event)
             case SavingEvent():
                 await self._take_saving_step(event)
+            case Cable(connected):
+                if isinstance(self._hypervisor, Networked):
+                    await self._watch_for_trouble("connect the machine", self._hypervisor.connect(connected))
             case (why, held):
                 await self._watch_for_trouble("hold the machine", self._holding.hold(why, held))
 

@@ -14,6 +14,7 @@
  *
  *   mount_hook.c  mount the host's export, copy the agent, become the agent
  *   system.c      from a kernel and its initramfs to a system that is up
+ *   network.c     from a network card to a way out
  */
 #ifndef VMBRIDGE_HOOK_H
 #define VMBRIDGE_HOOK_H
@@ -21,7 +22,13 @@
 /* Say what could not be done, with errno's reason, and end. An /init that ends ends the machine. */
 void give_up(const char *doing, const char *what) __attribute__((noreturn));
 
-/* Mount what every system has, load the tiny image's modules, and mount a disk at /work if there is one. */
+/*
+ * Mount what every system has, load the tiny image's modules, mount a disk at
+ * /work if there is one, and bring up a network card if there is one.
+ */
 void system_up(void);
+
+/* Give the card its address and the way out. */
+void network_up(void);
 
 #endif

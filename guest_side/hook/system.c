@@ -17,7 +17,9 @@
 /* bridge/image/init.py puts the modules there, under names that sort as they must be loaded. */
 #define SHARE_MODULES "/lib/modules/share"
 #define DISK_MODULES "/lib/modules/disk"
-#define VIRTIO_DEVICES 32 /* there are two or three */
+#define CARD_MODULES "/lib/modules/card"
+#define VIRTIO_DEVICES 32 /* there are two to four */
+#define VIRTIO_CARD 1
 #define VIRTIO_BLOCK 2
 
 static void mount_one(const char *type, const char *where, unsigned long flags, const char *options)
@@ -60,7 +62,8 @@ static void load_modules(const char *folder)
             load_module(folder, names[i]->d_name);
 }
 
-static bool is_block_device(int number)
+/* The kind of a virtio device, as its standard numbers them; 0 if there is none of this number. */
+static long device_kind(int number)
 {
     char path[PATH_MAX], id[16] = "";
     int fd;
@@ -71,15 +74,16 @@ static bool is_block_device(int number)
         id[0] = '\0';
     if (fd >= 0)
         close(fd);
-    return strtol(id, NULL, 16) == VIRTIO_BLOCK;
+    return strtol(id, NULL, 16);
 }
 
-static bool has_disk(void)
+static bool has_device(long wanted)
 {
+    long kind = -1;
     int number;
 
-    for (number = 0; number < VIRTIO_DEVICES; number++)
-        if (is_block_device(number))
+    for (number = 0; number < VIRTIO_DEVICES && kind != 0; number++)
+        if ((kind = device_kind(number)) == wanted)
             return true;
     return false;
 }
@@ -88,9 +92,13 @@ void system_up(void)
 {
     mount_all();
     load_modules(SHARE_MODULES);
-    if (!has_disk())
-        return;
-    load_modules(DISK_MODULES);
-    if (mount("/dev/vda", "/work", "ext4", MS_NOATIME, "") != 0)
-        give_up("mount", "/dev/vda");
+    if (has_device(VIRTIO_BLOCK)) {
+        load_modules(DISK_MODULES);
+        if (mount("/dev/vda", "/work", "ext4", MS_NOATIME, "") != 0)
+            give_up("mount", "/dev/vda");
+    }
+    if (has_device(VIRTIO_CARD)) {
+        load_modules(CARD_MODULES);
+        network_up();
+    }
 }

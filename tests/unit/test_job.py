@@ -69,10 +69,11 @@ def test_a_job_of_2009_runs_unchanged() -> None:
 def test_the_other_elements() -> None:
     elements = (
         "<memory_size_mb>512</memory_size_mb><ncpus>2</ncpus><checkpoint_period>12.5</checkpoint_period>"
+        "<enable_network/>"
         "<setenv>A=1</setenv><setenv>B=x y</setenv><hypervisor>qemu</hypervisor>"
     )
     job = parse_job(FILE, with_task(elements))
-    assert (job.memory_mb, job.cpus, job.checkpoint_period) == (512, 2, 12.5)
+    assert (job.memory_mb, job.cpus, job.checkpoint_period, job.network) == (512, 2, 12.5, True)
     assert job.environment == ("A=1", "B=x y") and job.hypervisor == "qemu"
 
 

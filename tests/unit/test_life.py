@@ -27,7 +27,7 @@ from bridge.life.tables import State
 from protocol.messages import Finished
 from protocol.session import Garbled, Said
 
-from ..fakes import FakeMachine, Recorder, Script, spec
+from ..fakes import FakeMachine, FakeNetworkedMachine, Recorder, Script, spec
 from ..patience import AT_MOST_S
 
 RUNNING = "protocol 1\nstate running\nheartbeat 1\n"
@@ -53,12 +53,13 @@ def live(
     prepare: Callable[[FakeMachine, TaskLife], None] = lambda machine, life: None,
     home: Callable[[Finished], None] = lambda finished: None,
     project: Project | None = None,
+    kind: type[FakeMachine] = FakeMachine,
 ) -> Lived:
     """Live one life with a guest that follows `script`."""
 
     async def go() -> Lived:
         machine_spec = spec(directory)
-        machine = FakeMachine(machine_spec, script)
+        machine = kind(machine_spec, script)
         heard_by = audience or Recorder()
         job = Job(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
         life = TaskLife(
@@ -531,6 +532,30 @@ def test_a_machine_that_cannot_be_paused_is_removed(tmp_path: Path) -> None:
     lived = live(tmp_path, (0.0, say("status", RUNNING)), prepare=prepare)
     assert lived.outcome.end is End.BRIDGE_FAILED and lived.outcome.message == "pause failed on purpose"
     assert lived.machine.calls[-1] == "remove"
+
+
+def test_the_network_is_cut_before_the_machine_starts_and_given_back_while_it_runs(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        life.connect(False)
+        machine.follow((0.0, lambda machine: life.connect(True)), (0.1, say("finished", "code 0\n")))
+
+    lived = live(tmp_path, prepare=prepare, kind=FakeNetworkedMachine)
+    assert lived.outcome.end is End.SUCCESS
+    assert lived.machine.calls[:3] == ["disconnect", "start", "connect"]
+
+
+def test_a_network_that_cannot_be_cut_is_trouble(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        machine.fail_at = "disconnect"
+        life.connect(False)
+
+    lived = live(tmp_path, prepare=prepare, kind=FakeNetworkedMachine)
+    assert lived.outcome.end is End.BRIDGE_FAILED and lived.outcome.message == "disconnect failed on purpose"
+
+
+def test_a_hypervisor_without_networks_is_not_asked(tmp_path: Path) -> None:
+    lived = live(tmp_path, (0.0, say("finished", "code 0\n")), prepare=lambda machine, life: life.connect(False))
+    assert lived.outcome.end is End.SUCCESS
 
 
 def test_that_the_results_are_home_is_told_before_the_machine_goes(tmp_path: Path) -> None:

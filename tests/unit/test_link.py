@@ -22,6 +22,10 @@ class Heard:
     """Orders that were given."""
 
     orders: list[str] = field(default_factory=list)
+    heartbeats: list[Heartbeat] = field(default_factory=list)
+
+    def hear(self, heartbeat: Heartbeat) -> None:
+        self.heartbeats.append(heartbeat)
 
     def suspend(self) -> None:
         self.orders.append("suspend")
@@ -168,13 +172,13 @@ def test_the_first_status_is_the_cpu_time_of_earlier_episodes() -> None:
     talk(body, InitData(client_pid=1, wu_cpu_time=7.5))
 
 
-def test_heartbeats_are_taken_and_known() -> None:
+def test_what_a_heartbeat_says_is_heard_when_it_is_new() -> None:
     async def body(talk: Talk) -> None:
-        for message in ("<heartbeat/><max_wss>1e9</max_wss>", "<heartbeat/><max_wss>1e9</max_wss>", "<heartbeat/>"):
+        suspended = "<heartbeat/><network_suspended/>"
+        for message in ("<heartbeat/><max_wss>1e9</max_wss>", "<heartbeat/><max_wss>1e9</max_wss>", suspended):
             await talk.until(partial(talk.client.heartbeat.send, message))
             await talk.until(lambda: not talk.client.heartbeat.full)
-            expected = Heartbeat(max_wss=1e9) if "max_wss" in message else Heartbeat()
-            assert talk.link.heartbeat == expected
+        assert talk.orders.heartbeats == [Heartbeat(max_wss=1e9), Heartbeat(network_suspended=True)]
 
     talk(body)
 

@@ -32,9 +32,10 @@ IMAGE = Image(
 SPEC = MachineSpec("my, job", Path("/slot/machine"), Share.two_folders(Path("/slot,1/shared")), IMAGE, 256, 2)
 
 
-def words(**changes: object) -> list[str]:
+def words(gate_fds: tuple[int, int] | None = None, **changes: object) -> list[str]:
     spec = replace(SPEC, **changes)  # type: ignore[arg-type]  # names are the test's own
-    return machine(spec, TCG, work_disk=Path("/slot,1/machine/work.qcow2"), qmp_fd=7, security_model="mapped-xattr")
+    disk = Path("/slot,1/machine/work.qcow2")
+    return machine(spec, TCG, work_disk=disk, qmp_fd=7, security_model="mapped-xattr", gate_fds=gate_fds)
 
 
 def after(option: str, line: list[str]) -> list[str]:
@@ -55,6 +56,32 @@ def test_no_network_no_defaults_and_qemus_own_sandbox() -> None:
     assert "-nodefaults" in line and "-no-user-config" in line and "-no-reboot" in line
     assert after("-sandbox", line) == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     assert not any("netdev" in word or "hostfwd" in word for word in line)
+
+
+def test_a_network_card_has_its_way_out_through_the_gate_and_none_in() -> None:
+    line = words(gate_fds=(8, 9), network=True)
+    (cable,) = after("-netdev", line)
+    assert cable.startswith("user,id=cable,") and "ipv6=off" in cable
+    assert not any(way in cable for way in ("hostfwd", "guestfwd", "tftp", "smb", "restrict"))
+    assert "filter-redirector,id=gate,netdev=cable,queue=rx,outdev=from-card,indev=to-network" in after("-object", line)
+    assert "socket,id=from-card,fd=8" in line and "socket,id=to-network,fd=9" in line
+    assert "-S" in line and "-S" not in words(), "it does not run before its cable is in or out"
+
+
+def test_a_state_is_for_a_machine_with_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_qemu(tmp_path, monkeypatch, "[ $1 = -netdev ] && echo user")
+    (tmp_path / "vmlinux").touch()
+    spec = replace(SPEC, image=replace(IMAGE, kernel=tmp_path / "vmlinux", work_disk=None))
+    without = asyncio.run(Qemu(spec).description())
+    assert {**without, "network": "user"} == asyncio.run(Qemu(replace(spec, network=True)).description())
+
+
+def test_a_qemu_without_user_networking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red Hat's, say."""
+    fake_qemu(tmp_path, monkeypatch, "[ $1 = -netdev ] && printf 'Available netdev backend types:\\nsocket\\ntap\\n'")
+    assert asyncio.run(Qemu(SPEC).probe()).startswith("QEMU 9.9.1")
+    with pytest.raises(NotInstalled, match=r"the job needs the network, and .* was built without user networking"):
+        asyncio.run(Qemu(replace(SPEC, network=True)).probe())
 
 
 def test_commas_in_names_cannot_add_options() -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 from protocol.layout import GUEST_TAG, HOST_TAG
 
 from .. import MachineSpec
+from .frames import GATEWAY, NETWORK, RESOLVER
 from .snapshots import NODE
 
 CPU_MODELS = {"kvm": "host", "tcg": "Nehalem-v1"}
 """TCG: a fixed model, because a machine restored on another one is dead without an error."""
+
+CABLE = "cable"
+"""What the network card is connected to; QMP's `set_link` plugs it in and out."""
 
 WORK_DISK = "work.qcow2"
 """The machine's own disk, in its folder."""
@@ -57,13 +61,15 @@ def machine(
     work_disk: Path | None,
     qmp_fd: int,
     security_model: str,
+    gate_fds: tuple[int, int] | None = None,
     from_tag: str | None = None,
 ) -> list[str]:
     """The command line of one machine that boots a kernel, with its two exports and its work disk.
 
     With `from_tag` it loads this saved state instead, and waits to be told to go on. `qmp_fd` is an inherited,
     connected socket. `security_model` is `mapped-xattr` or `mapped-file`: with either, what the guest plants as a link
-    or a device is a plain file on the host.
+    or a device is a plain file on the host. A machine with a network card has `gate_fds`, by which each frame of the
+    card goes out of QEMU and comes in again; it waits to be told to go on, too.
     """
     image = spec.image
     assert image is not None
@@ -80,9 +86,32 @@ def machine(
     if image.work_disk is not None:
         # When the host cannot write its disk the machine stands still: the guest would take it for its own trouble.
         words += ["-device", f"virtio-blk-pci,drive={NODE},werror=stop,rerror=stop"]
+    if gate_fds is not None:
+        words += _card(*gate_fds)
     if from_tag is not None:
-        words += ["-loadvm", from_tag, "-S"]
+        words += ["-loadvm", from_tag]
+    if waits(spec, from_tag):
+        words += ["-S"]
     return words
+
+
+def waits(spec: MachineSpec, from_tag: str | None) -> bool:
+    """Say whether the machine does not run before it is told to."""
+    return spec.network or from_tag is not None
+
+
+def _card(from_card: int, to_network: int) -> list[str]:
+    """A network card whose frames pass the gate (gate.py) on their way to QEMU's user networking.
+
+    That opens no port of the host's and serves no files: there is no way in.
+    """
+    return [
+        "-netdev", f"user,id={CABLE},net={NETWORK},host={GATEWAY},dns={RESOLVER},ipv6=off",
+        "-chardev", f"socket,id=from-card,fd={from_card}",
+        "-chardev", f"socket,id=to-network,fd={to_network}",
+        "-object", f"filter-redirector,id=gate,netdev={CABLE},queue=rx,outdev=from-card,indev=to-network",
+        "-device", f"virtio-net-pci,netdev={CABLE},romfile=",
+    ]  # fmt: skip
 
 
 def _export(name: str, folder: Path, tag: str, how: str) -> list[str]:

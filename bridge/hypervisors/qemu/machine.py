@@ -19,9 +19,10 @@ from ...errors import CommandFailed, HostError, NotPermitted
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
-from .command_line import CPU_MODELS, WORK_DISK, Accelerated, machine
+from .command_line import CABLE, CPU_MODELS, WORK_DISK, Accelerated, machine, waits
 from .copies import Copies
-from .probe import find, probe
+from .gate import Gate, OwnAddresses
+from .probe import can_network, find, probe
 
 logger = getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Qemu:
         self._state = MachineState.ABSENT
         self._found: Accelerated | None = None
         self._copies = Copies(self._work_disk)
+        self._gate: Gate | None = None
+        self._connected = True
 
     async def probe(self) -> str:
         return str(await self._probe())
@@ -49,7 +52,10 @@ class Qemu:
     async def _probe(self) -> Accelerated:
         assert self._spec.image is not None
         if self._found is None:
-            self._found = await probe(self._spec.image.arch, self._spec.image.kernel)
+            found = await probe(self._spec.image.arch, self._spec.image.kernel)
+            if self._spec.network:
+                await can_network(found.program)
+            self._found = found
         return self._found
 
     async def start(self) -> None:
@@ -66,6 +72,8 @@ class Qemu:
         self._qmp.register_listener(self._disk_trouble)
         # A socket pair, not a socket file: nothing to clean up, no path that is too long, nobody else can connect.
         ours, theirs = socket.socketpair()
+        self._gate = Gate(OwnAddresses()) if self._spec.network else None
+        gate_fds = None if self._gate is None else (self._gate.card.fileno(), self._gate.network.fileno())
         with theirs:
             words = machine(
                 self._spec,
@@ -73,18 +81,23 @@ class Qemu:
                 work_disk=self._work_disk,
                 qmp_fd=theirs.fileno(),
                 security_model=security_model(self._spec.share.guest),
+                gate_fds=gate_fds,
                 from_tag=from_tag,
             )
             try:
-                await self._child.start(words, pass_fds=[theirs.fileno()], env=clean_environment())
+                await self._child.start(words, pass_fds=[theirs.fileno(), *(gate_fds or ())], env=clean_environment())
             except BaseException:
                 ours.close()
+                self._close_gate()
                 raise
         self._state = MachineState.RUNNING
         try:
             async with self._translated("start"):
                 await asyncio.wait_for(self._qmp.connect(ours), _QMP_WITHIN_S)
-                if from_tag is not None:
+                if self._gate is not None:
+                    self._gate.open()
+                    await self._plug()
+                if waits(self._spec, from_tag):
                     await asyncio.wait_for(self._qmp.execute("cont"), _QMP_WITHIN_S)
         except BaseException:
             await self.stop()
@@ -120,6 +133,7 @@ class Qemu:
 
     async def stop(self) -> None:
         await self._child.kill()
+        self._close_gate()
         with contextlib.suppress(QMPError, EOFError, OSError):
             await self._qmp.disconnect()
         if self._state is not MachineState.ABSENT:
@@ -137,6 +151,22 @@ class Qemu:
         state = MachineState.GONE if started and not self._child.running else self._state
         return Condition(state, self._child.cpu_seconds(), self._child.tail)
 
+    # Networked
+
+    async def connect(self, connected: bool) -> None:
+        self._connected = connected
+        if self._gate is not None and self._state in (MachineState.RUNNING, MachineState.PAUSED):
+            await self._execute("set_link", name=CABLE, up=connected)
+
+    async def _plug(self) -> None:
+        """Plug the cable in or out at a start: a saved state remembers how it was then."""
+        await asyncio.wait_for(self._qmp.execute("set_link", {"name": CABLE, "up": self._connected}), _QMP_WITHIN_S)
+
+    def _close_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+
     # Saves
 
     async def description(self) -> Mapping[str, str]:
@@ -152,6 +182,7 @@ class Qemu:
             "cpus": str(self._spec.cpus),
             "memory_mb": str(self._spec.memory_mb),
             "image": await asyncio.to_thread(sha256_of, image.work_disk or image.kernel),
+            **({"network": "user"} if self._spec.network else {}),
         }
 
     async def held_back(self) -> str | None:
@@ -207,11 +238,11 @@ class Qemu:
         words = ["create", "-q", "-f", "qcow2", *over, str(self._work_disk), *size]
         await run_briefly([str(find("qemu-img")), *words])
 
-    async def _execute(self, command: str) -> None:
+    async def _execute(self, command: str, **arguments: object) -> None:
         """Tell the machine something; one that has ended by itself is not told anything."""
         try:
             async with self._translated(command):
-                await asyncio.wait_for(self._qmp.execute(command), _QMP_WITHIN_S)
+                await asyncio.wait_for(self._qmp.execute(command, arguments or None), _QMP_WITHIN_S)
         except CommandFailed:
             if self._child.running:
                 raise

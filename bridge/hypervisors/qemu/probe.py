@@ -64,6 +64,18 @@ async def probe(arch: str, kernel: Path, kvm: Path = KVM) -> Accelerated:
     return Accelerated(program, version, "tcg")
 
 
+async def can_network(program: Path) -> None:
+    """See to it that this QEMU can give a machine a way out.
+
+    :raise NotInstalled: it was built without user networking.
+    """
+    said = await run_briefly([str(program), "-netdev", "help"])
+    if "user" not in said.split():
+        raise NotInstalled(
+            f"the job needs the network, and {program} was built without user networking (libslirp). {INSTALL}"
+        )
+
+
 def _permitted(kvm: Path) -> bool:
     """Say whether KVM can be opened; absent is no, forbidden is worth a word to the user."""
     try:

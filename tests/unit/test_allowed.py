@@ -1,0 +1,50 @@
+"""What a heartbeat allows: the network. The real side of the client, a life that notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bridge.client.app_ipc import Heartbeat
+from bridge.client.init_data import InitData
+from bridge.for_client import _ClientSide
+from bridge.job import Job
+from bridge.options import Options
+
+
+@dataclass
+class NotingLife:
+    """Notes what is asked of it."""
+
+    asked: list[object] = field(default_factory=list)
+
+    def connect(self, connected: bool) -> None:
+        self.asked.append(connected)
+
+    def quit(self) -> None:
+        self.asked.append("quit")
+
+
+def side(**job: Any) -> tuple[_ClientSide, list[object]]:
+    """The client's side of a job that runs, and what is asked of its life."""
+    found = _ClientSide(
+        None, InitData(), Job(Path("/slot/job.xml"), "vm", Path("image"), "worker", **job), None, Options()
+    )
+    life = NotingLife()
+    found._life = cast(Any, life)
+    return found, life.asked
+
+
+def test_the_network_is_given_and_cut_when_that_changes() -> None:
+    found, asked = side(network=True)
+    for suspended in (True, True, False, False, True):
+        found.hear(Heartbeat(network_suspended=suspended))
+    assert asked == [True, False], "it begins without, until the client has spoken"
+
+
+@pytest.mark.parametrize("heartbeat", [Heartbeat(), Heartbeat(max_wss=1.0, network_suspended=True)])
+def test_the_end_of_a_job_whose_machine_is_gone_already(heartbeat: Heartbeat) -> None:
+    _ClientSide(None, InitData(), None, None, Options()).hear(heartbeat)
