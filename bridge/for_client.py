@@ -38,7 +38,7 @@ from .life.saving import GoingOn
 from .life.tables import State
 from .options import OptionError, Options, parse_options
 from .run import by_signals, run_job
-from .verdict import Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_on
+from .verdict import WHEN_MENDED_S, Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_on
 from .workplace import MACHINE, occupy
 
 logger = getLogger(__name__)
@@ -192,6 +192,8 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
                 # A client that shuts down does not read the last status, and believes a finish file without it.
                 logger.info("the results are home; the next start tells the client")
                 return Leave(0)
+        if side.postponed is not None and ended.outcome.end is End.INTERRUPTED:
+            return side.postponed
         failures = 0
         if ended.outcome.end is End.MACHINE_FAILED:
             failures = count_failure(job.directory, ended.progress.checkpoint_cpu_seconds or 0.0)
@@ -271,6 +273,8 @@ class _ClientSide:
         self._told_to_end = False
         self._has_network = job is not None and job.network
         self._connected = False
+        self._fits: bool | None = None
+        self.postponed: TemporaryExit | None = None
         self.figures = Progress()
 
     @property
@@ -359,6 +363,10 @@ class _ClientSide:
 
     def hear(self, heartbeat: Heartbeat) -> None:
         self._obey_network(connected=not heartbeat.network_suspended)
+        if self._fits is None and heartbeat.max_wss and self._wss is not None:
+            self._fits = self._wss <= heartbeat.max_wss
+            if not self._fits:
+                self._postpone(self._wss, heartbeat.max_wss)
 
     def _obey_network(self, *, connected: bool) -> None:
         if self._life is None or connected == self._connected:
@@ -367,6 +375,14 @@ class _ClientSide:
             logger.info("the client %s the network", "allows" if connected else "suspends")
         self._connected = connected
         self._life.connect(connected)
+
+    def _postpone(self, needed: float, allowed: float) -> None:
+        reason = (
+            f"the machine needs {int(needed) >> 20:,} MB of memory, and BOINC may use {int(allowed) >> 20:,} MB now. "
+            "It may fit when the computer is not in use, or when the computing preferences allow BOINC more"
+        )
+        self.postponed = TemporaryExit(WHEN_MENDED_S, reason)
+        self.quit(reason)
 
     def fear(self) -> None:
         logger.info("the client is silent: it may be shutting down")

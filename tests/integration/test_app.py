@@ -317,6 +317,17 @@ def test_new_preferences_change_nothing(make_slot: MakeSlot) -> None:
     assert slot.wait().end is End.SUCCESS
 
 
+def test_a_machine_for_which_there_is_not_enough_memory_now_is_postponed(make_slot: MakeSlot) -> None:
+    """The client used to abort the job with code 198, after the machine had filled its memory."""
+    slot = make_slot(hypervisor="plain", elements="<memory_size_mb>512</memory_size_mb>")
+    slot.heartbeat = "<heartbeat/><wss>0</wss><max_wss>2e8</max_wss>"
+    slot.run()
+    concluded = slot.wait()
+    assert concluded.end is End.TEMPORARY_EXIT and not concluded.notice, slot.stderr()
+    assert "the machine needs 512 MB of memory, and BOINC may use 190 MB now" in concluded.reason
+    assert slot.left() == set()
+
+
 # What is told
 
 
