@@ -9,6 +9,7 @@ BridgeError
 │   └── CommandFailed      it was tried and failed
 ├── HostError          the host's own trouble: disk full, a folder that cannot be written, a directory in use
 └── GuestError         the guest or the program in it failed
+    └── OverBound          it takes more of the disk than it may
 
 A message says what happened, with the value, and then what to do.
 """
@@ -59,6 +60,10 @@ class HostError(BridgeError):
 
 class GuestError(BridgeError):
     """The guest or the program in it failed."""
+
+
+class OverBound(GuestError):
+    """The guest takes more of the disk than the project allows the job."""
 
 
 @contextmanager

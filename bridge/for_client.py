@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import platform
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from logging import getLogger
@@ -24,7 +25,7 @@ from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
 from .client.trickles import Trickles
-from .errors import BridgeError, HostError
+from .errors import BridgeError, HostError, OverBound
 from .failures import FAILURES, count_failure, forget_failures
 from .for_guest import for_guest
 from .home import HOME, Home, read_home, write_home
@@ -32,6 +33,7 @@ from .job import CHECKPOINT_PERIOD_S, Job, read_job
 from .life.accounting import Progress, Spent
 from .life.checkpoints import no_room
 from .life.decide import End
+from .life.disk_use import LOOK_EVERY_S, over_bound, used_bytes
 from .life.earnings import Earnings
 from .life.loop import TaskLife
 from .life.saving import GoingOn
@@ -183,6 +185,7 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
             going_on=_going_on(job, init_data or InitData()),
             project=trickles,
             init_data=None if init_data is None else for_guest(init_data, cpus=job.cpus or 1),
+            largest_file=_largest_file(init_data),
         )
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)
@@ -206,6 +209,11 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
     finally:
         if link is not None:
             link.stop()
+
+
+def _largest_file(init_data: InitData | None) -> int | None:
+    """One file alone that is larger than the bound of all is too much at once, not when somebody looks next."""
+    return None if init_data is None else min(int(init_data.rsc_disk_bound), sys.maxsize) or None
 
 
 def _link(init_data: InitData | None, ipc: AppIpc | None, trickles: Trickles | None) -> ClientLink | None:
@@ -248,6 +256,20 @@ def _going_on(job: Job, init_data: InitData) -> GoingOn:
     )
 
 
+async def mind_disk(
+    folder: Path, bound: float, fail: Callable[[BridgeError], None], every_s: float = LOOK_EVERY_S
+) -> None:
+    """Call `fail` when more than `bound` bytes lie in `folder`, or more files than can be counted; never returns."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            error = over_bound(await asyncio.to_thread(used_bytes, folder), bound)
+        except OverBound as too_many:
+            error = too_many
+        if error is not None:
+            fail(error)
+
+
 class _ClientSide:
     """Between the client and the life of the job: an `Audience` for the one, `Orders` from the other."""
 
@@ -267,6 +289,7 @@ class _ClientSide:
         self._init_data = init_data
         # A machine takes its memory little by little; the client plans with what it will be.
         self._wss = None if job is None else job.memory_mb * 1024.0 * 1024.0
+        self._directory = Path() if job is None else job.directory
         self._trickles = trickles
         self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s, init_data.p_fpops)
         self._life: TaskLife | None = None
@@ -286,11 +309,15 @@ class _ClientSide:
     def steering(self, life: TaskLife) -> Iterator[None]:
         """Let the client and signals steer `life` for the time of the block."""
         self._life = life
-        with by_signals(life):
-            if self._link is not None:
-                life.connect(self._connected)  # until the client has said whether the network may be used
-                self._link.start(self)
-            yield
+        minding = asyncio.create_task(mind_disk(self._directory, self._init_data.rsc_disk_bound, life.fail))
+        try:
+            with by_signals(life):
+                if self._link is not None:
+                    life.connect(self._connected)  # until the client has said whether the network may be used
+                    self._link.start(self)
+                yield
+        finally:
+            minding.cancel()
 
     async def hand_over(self, trickles: Trickles, verdict: Finish) -> Verdict:
         """Wait until the client has taken the last trickles and uploads: after the finish file it takes none.

@@ -67,13 +67,15 @@ async def run_job(
     going_on: GoingOn | None = None,
     project: Project | None = None,
     init_data: InitData | None = None,
+    largest_file: int | None = None,
 ) -> Ended:
     """Run `job` to its end, by `hypervisor` if it is named.
 
     `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`. `home` is called in a
     thread when the results are at their places for good. With `going_on`, a job that could not end is kept where that
     can be, and goes on the next time. Trickles and uploads go to `project`; without one they are told in the log.
-    `init_data` is what the program may know of what a client says about the job.
+    `init_data` is what the program may know of what a client says about the job. No file of the machine may have more
+    than `largest_file` bytes.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
@@ -81,7 +83,7 @@ async def run_job(
     with occupy(job.directory, _can_go_on if going_on else lambda machine: False) as place:
         image = load_image(job.image, job.resolve) if backend.needs_image else None
         agent = None if backend.one_folder else _agent(image.arch if image else platform.machine())
-        spec = _machine_spec(job, place, backend, image)
+        spec = _machine_spec(job, place, backend, image, largest_file)
         machine = backend(spec)
 
         def stage(seq: int, saved: Mapping[str, Path]) -> None:
@@ -111,7 +113,9 @@ def _can_go_on(machine: Path) -> bool:
     return any_recorded(machine) or any_saved(machine)
 
 
-def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: Image | None) -> MachineSpec:
+def _machine_spec(
+    job: Job, place: Workplace, backend: type[Hypervisor], image: Image | None, largest_file: int | None
+) -> MachineSpec:
     share = Share.one_folder(place.shared) if backend.one_folder else Share.two_folders(place.shared)
     return MachineSpec(
         name=job.machine,
@@ -121,6 +125,7 @@ def _machine_spec(job: Job, place: Workplace, backend: type[Hypervisor], image: 
         memory_mb=job.memory_mb,
         cpus=job.cpus or 1,
         network=job.network,
+        largest_file=largest_file,
     )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import BridgeError, GuestError, ImageError, JobFileError, NotInstalled, NotPermitted
+from .errors import BridgeError, GuestError, ImageError, JobFileError, NotInstalled, NotPermitted, OverBound
 from .failures import MOST_FAILURES
 from .life.decide import End, Outcome
 from .options import OptionError
 
 EXIT_ABORTED_BY_CLIENT = 194
 EXIT_CHILD_FAILED = 195
+EXIT_DISK_LIMIT_EXCEEDED = 196
 EXIT_INIT_FAILURE = 206
 
 SOON_S = 300.0
@@ -81,6 +82,8 @@ def verdict_on(error: BridgeError) -> Verdict:
     match error:
         case JobFileError() | ImageError() | OptionError():
             return Finish(EXIT_INIT_FAILURE, str(error))
+        case OverBound():
+            return Finish(EXIT_DISK_LIMIT_EXCEEDED, str(error))
         case GuestError():
             return Finish(EXIT_CHILD_FAILED, str(error))
         case NotInstalled() | NotPermitted():

@@ -28,7 +28,8 @@ class MachineSpec:
 
     `directory` is where the backend keeps the machine's own files; it exists, is empty and is the backend's alone.
     `image` is None for backends that start no machine. With `network` it has a network card, by which it reaches public
-    addresses and nothing of this host or its neighbours.
+    addresses and nothing of this host or its neighbours. No file that it writes on the host, its disk among them, may
+    have more than `largest_file` bytes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class MachineSpec:
     memory_mb: int
     cpus: int
     network: bool = False
+    largest_file: int | None = None
 
 
 class MachineState(enum.Enum):
@@ -95,6 +97,7 @@ class Hypervisor(Protocol):
         """Return when the machine has ended by itself or by `stop`, with the reason in a few words.
 
         :raise HostError: it stands still, because the host cannot read or write its disk.
+        :raise OverBound: it stands still, because its disk would have more than `largest_file` bytes.
         """
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import shlex
 import signal
 import sys
@@ -46,8 +47,17 @@ class Child:
         self._process: psutil.Process | None = None
         self._cpu_seconds = 0.0
 
-    async def start(self, command: Sequence[str], *, pass_fds: Sequence[int] = (), env: dict[str, str]) -> None:
+    async def start(
+        self,
+        command: Sequence[str],
+        *,
+        pass_fds: Sequence[int] = (),
+        env: dict[str, str],
+        largest_file: int | None = None,
+    ) -> None:
         """Start `command` in a session of its own, without standard input, with only these descriptors and `env`.
+
+        Writing beyond `largest_file` bytes of a file is an error for it (EFBIG), and not its death.
 
         Must be called in the main thread: the kernel ends the child when the *thread* that made it ends.
 
@@ -66,7 +76,7 @@ class Child:
                 pass_fds=pass_fds,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=_before_exec(os.getpid(), largest_file),
             )
         except OSError as error:
             raise CommandFailed(f"{command[0]} cannot be started: {error.strerror}") from error
@@ -172,8 +182,9 @@ class _Output(asyncio.SubprocessProtocol):
         self._ended()
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """Return what the child does before exec so that the kernel kills it when the bridge ends, in whatever way.
+def _before_exec(parent: int, largest_file: int | None) -> Callable[[], None] | None:
+    """Return what the child does before exec: it sees to it that the kernel kills it when the bridge ends, in whatever
+    way, and gives itself its limit.
 
     If the bridge died before the request was made, the child has another parent already and must go by itself.
     A function between fork and exec is the only place that closes this gap without a helper program; it takes no lock
@@ -183,12 +194,17 @@ def _die_with(parent: int) -> Callable[[], None] | None:
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
-    def die_with_parent() -> None:
+    def before_exec() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(127)
+        if largest_file is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            _, highest = resource.getrlimit(resource.RLIMIT_FSIZE)
+            limit = largest_file if highest == resource.RLIM_INFINITY else min(largest_file, highest)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    return die_with_parent
+    return before_exec
 
 
 async def run_briefly(command: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from protocol.files import write_atomic
 
 from .accounting import Progress, Spent
+from .disk_use import used_bytes
 
 logger = getLogger(__name__)
 
@@ -282,23 +283,14 @@ def no_room(folder: Path, need_bytes: int, bound_bytes: float) -> str | None:
 
     The client ends a job whose slot is larger than its bound; 0 is no bound. Sizes are what the client counts: the
     apparent ones.
+
+    :raise OverBound: there are more files than can be counted.
     """
     there = os.statvfs(folder)
     if (free := there.f_bavail * there.f_frsize) < need_bytes + RESERVE_BYTES:
         return f"only {free >> 20:,} MiB are free, and it may need {need_bytes >> 20:,}"
-    if bound_bytes and (used := _size(folder.parent)) + need_bytes > bound_bytes:
+    if bound_bytes and (used := used_bytes(folder.parent)) + need_bytes > bound_bytes:
         return (
             f"it may need {need_bytes >> 20:,} MiB beside {used >> 20:,} of the {int(bound_bytes) >> 20:,} of the job"
         )
     return None
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(path, name)).st_size
-            except OSError:
-                continue  # it has just gone
-    return total

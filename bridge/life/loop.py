@@ -202,6 +202,12 @@ class TaskLife:
         self._silent = False
         self._events.put_nowait((Hold.SILENCE, False))
 
+    def fail(self, error: BridgeError) -> None:
+        """End the job because of `error`, if its machine still works; what has its results is not in need of this."""
+        if self._state in (State.BOOTING, State.RUNNING):
+            self._facts.errors.append(error)
+            self._events.put_nowait(Event.TROUBLE)
+
     def connect(self, connected: bool) -> None:
         """Let the machine have its network, or not, now and from its start on. One without a card never has any."""
         self._events.put_nowait(Cable(connected))

@@ -328,6 +328,19 @@ def test_a_machine_for_which_there_is_not_enough_memory_now_is_postponed(make_sl
     assert slot.left() == set()
 
 
+def test_a_job_that_takes_more_of_the_disk_than_it_may_ends_and_says_so(make_slot: MakeSlot) -> None:
+    """The client used to end it, some minutes later, and nobody was told what had been too large."""
+    slot = make_slot(hypervisor="plain", rsc_disk_bound=1e9)
+    slot.run()
+    slot.until(lambda: slot.read("shared/command"), "the command")
+    with (slot.slot / "shared" / "sparse").open("wb") as file:
+        file.truncate(2_000_000_000)
+    concluded = slot.wait()
+    assert (concluded.end, concluded.code) == (End.ERROR, 196), slot.stderr()
+    assert "the job takes 1,907 MB of the disk, and the project allows it 953 (rsc_disk_bound)" in slot.stderr()
+    assert slot.left() == set()
+
+
 # What is told
 
 

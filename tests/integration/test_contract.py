@@ -10,13 +10,14 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge.errors import HostError, HypervisorError
+from bridge.errors import HostError, HypervisorError, OverBound
 from bridge.guest.folders import make_anew
 from bridge.guest.stage import stage_in
 from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, Saves, load
@@ -322,6 +323,22 @@ def test_a_disk_of_the_host_that_is_full_is_told(tmp_path: Path, image: Path) ->
         run("qemu", tmp_path, image, body)
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_disk_that_would_be_larger_than_the_job_may_take_is_told(tmp_path: Path, image: Path) -> None:
+    async def body(found: Hypervisor, spec: MachineSpec) -> None:
+        (spec.share.host / "in" / "worker").unlink()
+        (spec.share.host / "in" / "worker").write_text("#!/bin/sh\ndd if=/dev/zero of=big bs=1M count=100\nsync\n")
+        limited = load("qemu")(replace(spec, largest_file=20 << 20))
+        try:
+            await limited.start()
+            with pytest.raises(OverBound, match="the machine's disk would take more than the 20 MB"):
+                await asyncio.wait_for(limited.wait(), AT_MOST_S)
+            assert (spec.directory / "work.qcow2").stat().st_size <= 20 << 20
+        finally:
+            await limited.remove()
+
+    run("qemu", tmp_path, image, body)
 
 
 @pytest.mark.behaviour("B14")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,6 +23,20 @@ async def start(script: str, *, has_descendants: bool = False) -> Child:
     child = Child("test", has_descendants=has_descendants)
     await child.start(["/bin/sh", "-c", script], env=clean_environment())
     return child
+
+
+def test_a_file_that_would_be_too_large_is_an_error_and_no_death(tmp_path: Path) -> None:
+    file = tmp_path / "big"
+
+    async def go() -> None:
+        child = Child("test")
+        script = f"dd if=/dev/zero of={file} bs=1000 count=100; echo lives on"
+        await child.start(["/bin/sh", "-c", script], env=clean_environment(LC_ALL="C"), largest_file=10_000)
+        assert await child.wait() == 0
+        assert "File too large" in child.tail and "lives on" in child.tail
+        assert file.stat().st_size == 10_000
+
+    asyncio.run(asyncio.wait_for(go(), AT_MOST_S))
 
 
 @pytest.mark.parametrize("has_descendants", [True, False])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import HostError
+from bridge.errors import HostError, OverBound
 from bridge.guest import watch
 from bridge.hypervisors import Condition, MachineState
 from bridge.job import Job
@@ -551,6 +551,27 @@ def test_a_network_that_cannot_be_cut_is_trouble(tmp_path: Path) -> None:
 
     lived = live(tmp_path, prepare=prepare, kind=FakeNetworkedMachine)
     assert lived.outcome.end is End.BRIDGE_FAILED and lived.outcome.message == "disconnect failed on purpose"
+
+
+def test_a_job_that_others_let_fail_fails_while_its_machine_works(tmp_path: Path) -> None:
+    def prepare(machine: FakeMachine, life: TaskLife) -> None:
+        life.fail(OverBound("too early"))
+        machine.follow((0.0, say("status", RUNNING)), (0.1, lambda machine: life.fail(OverBound("too much"))))
+
+    lived = live(tmp_path, prepare=prepare)
+    assert lived.outcome.end is End.BRIDGE_FAILED and lived.outcome.message == "too much"
+    assert lived.machine.calls[-1] == "remove" and not lived.life.kept
+
+
+def test_a_job_that_has_its_results_does_not_fail_any_more(tmp_path: Path) -> None:
+    lives: list[TaskLife] = []
+    lived = live(
+        tmp_path,
+        (0.0, say("finished", "code 0\n")),
+        prepare=lambda machine, life: lives.append(life),
+        home=lambda finished: lives[0].fail(OverBound("too much")),
+    )
+    assert lived.outcome.end is End.SUCCESS
 
 
 def test_a_hypervisor_without_networks_is_not_asked(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bridge.errors import (
     JobFileError,
     NotInstalled,
     NotPermitted,
+    OverBound,
 )
 from bridge.failures import FAILURES, MOST_FAILURES, count_failure, forget_failures
 from bridge.life.decide import End, Outcome
@@ -131,6 +132,7 @@ def test_failures_that_cannot_be_noted_end_nothing(tmp_path: Path, caplog: pytes
         (JobFileError(Path("job.xml"), 3, "task", "no"), Finish(EXIT_INIT_FAILURE, "job.xml, line 3: <task>: no")),
         (ImageError("no"), Finish(EXIT_INIT_FAILURE, "no")),
         (OptionError("no"), Finish(EXIT_INIT_FAILURE, "no")),
+        (OverBound("too much"), Finish(196, "too much")),
         (GuestError("output missing"), Finish(EXIT_CHILD_FAILED, "output missing")),
         (NotInstalled("no QEMU"), TemporaryExit(WHEN_MENDED_S, "no QEMU", notice=True)),
         (NotPermitted("no"), TemporaryExit(WHEN_MENDED_S, "no", notice=True)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
 from ...digest import sha256_of
-from ...errors import CommandFailed, HostError, NotPermitted
+from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
@@ -85,7 +86,12 @@ class Qemu:
                 from_tag=from_tag,
             )
             try:
-                await self._child.start(words, pass_fds=[theirs.fileno(), *(gate_fds or ())], env=clean_environment())
+                await self._child.start(
+                    words,
+                    pass_fds=[theirs.fileno(), *(gate_fds or ())],
+                    env=clean_environment(),
+                    largest_file=self._spec.largest_file,
+                )
             except BaseException:
                 ours.close()
                 self._close_gate()
@@ -120,7 +126,7 @@ class Qemu:
         try:
             await asyncio.wait((ended, trouble), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                raise HostError(_told(trouble.result()))
+                raise self._disk_error(trouble.result())
             status = ended.result()
         finally:
             ended.cancel()
@@ -222,6 +228,13 @@ class Qemu:
             logger.warning("the machine's disk was not tidied up: %s", error)
         await self._launch(tag)
 
+    def _disk_error(self, event: Message) -> BridgeError:
+        data: Any = event["data"]
+        if self._spec.largest_file is not None and data["reason"] == os.strerror(errno.EFBIG):
+            allowed = self._spec.largest_file >> 20
+            return OverBound(f"the machine's disk would take more than the {allowed:,} MB that the job may have")
+        return HostError(f"the host cannot {data['operation']} the machine's disk: {data['reason']}")
+
     @property
     def _work_disk(self) -> Path:
         return self._spec.directory / WORK_DISK
@@ -257,11 +270,6 @@ class Qemu:
                 await asyncio.wait_for(self._child.wait(), 1.0)
             said = self._child.tail.strip()[-600:] or str(error) or type(error).__name__
             raise CommandFailed(f"QEMU failed at {doing}: {said}") from error
-
-
-def _told(event: Message) -> str:
-    data: Any = event["data"]
-    return f"the host cannot {data['operation']} the machine's disk: {data['reason']}"
 
 
 def security_model(folder: Path) -> str:
