@@ -575,8 +575,12 @@ class TaskLife:
             self._tell(self._audience.progress, progress)
 
     def _note_spent(self, every_s: float) -> None:
-        """Note the CPU time so far: what was spent after the last checkpoint was spent, whoever ends us."""
-        if self._going_on is not None and self._progress.cpu_seconds - self._spent_told >= every_s:
+        """Note the CPU time so far: what was spent after the last checkpoint was spent, whoever ends us.
+
+        A start that fails before it has read what was noted knows of none, and notes none.
+        """
+        more_s = self._progress.cpu_seconds - self._spent_told
+        if self._going_on is not None and more_s > 0 and more_s >= every_s:
             self._spent_told = self._progress.cpu_seconds
             note_spent(self._scratch, self._progress.spent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -432,7 +433,10 @@ def test_without_a_client_it_works_in_any_folder(tmp_path: Path) -> None:
 
 def stopped(slot: Slot) -> bool:
     """Say whether the guest's processes, of which there are some, stand still."""
-    states = [one.status() for one in slot.others()]
+    states = []
+    for one in slot.others():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended, so it did not stand still
+            states.append(one.status())
     return bool(states) and all(state == psutil.STATUS_STOPPED for state in states)
 
 
