@@ -73,13 +73,13 @@ class Slot(StandIn):
 
     def qemu(self) -> list[psutil.Process]:
         """The machine that runs the job, none of those that only try whether machines can run."""
-        return [one for one in self._children() if any("local,id=" in word for word in one.cmdline())]
+        return self._children(lambda process: any("local,id=" in word for word in process.cmdline()))
 
-    def _children(self) -> list[psutil.Process]:
+    def _children(self, wanted: Callable[[psutil.Process], bool] = lambda process: True) -> list[psutil.Process]:
         found = []
         for process in self.others():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.ppid() == self.pid:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+                if process.ppid() == self.pid and wanted(process):
                     found.append(process)
         return found
 
