@@ -13,8 +13,10 @@ from signal import SIGKILL
 import pytest
 
 from bridge.client.trickles import Trickles
+from bridge.life.accounting import Progress
 from bridge.life.forwarding import Forwarding
-from protocol.files import sync_folder, write_atomic
+from bridge.life.program_state import ProgramState
+from protocol.files import Door, sync_folder, write_atomic
 from protocol.layout import Share
 
 from ..chaos.power import Power, pending
@@ -210,3 +212,42 @@ def test_a_power_cut_at_any_rename_loses_and_doubles_nothing(path: str, how: int
         told = (cut.root.parent / "server").read_text().splitlines()
         assert sorted(told) == ALL, f"cut at rename {number}"
     assert number > 2, "there were some"
+
+
+# ---------------------------------------------------------------------- the program's own state
+
+
+def keep_three_sets(root: Path) -> None:
+    """A program saves three times; each set that is kept is told in a file that no power cut reaches."""
+    guest, machine = root / "shared" / "guest", root / "machine"
+    (guest / "saved").mkdir(parents=True, exist_ok=True)
+    machine.mkdir(exist_ok=True)
+    sync_folder(root)
+    state = ProgramState(machine, ("a", "b"), lambda need: None)
+    for number in (1, 2, 3):
+        for name in ("a", "b"):
+            (guest / "saved" / name).write_text(f"{name} {number}")
+        with Door(guest) as door:
+            state.find()
+            state.take(door, ("a", "b"), Progress(), None)
+        (root.parent / "told").write_text(str(number))
+
+
+@pytest.mark.parametrize("how", [-1, -2], ids=["before", "after"])
+def test_a_power_cut_leaves_a_whole_set_of_the_programs_files(how: int, cuts: Iterator[Cut]) -> None:
+    """The newest of which the guest was told, or a newer one."""
+    operations = ("rename /machine/saved/", "fsync /machine/saved/", "unlink /machine/saved/")
+    for operation, path in (one.split() for one in operations):
+        for number in (1, 2, 5):
+            cut = next(cuts)
+            if not cut.after("keep_three_sets", f"{operation} {number} {how} 1 {path}"):
+                break
+            cut.lose(number)
+            state = ProgramState(cut.root / "machine", ("a", "b"), lambda need: None)
+            state.find()
+            told = cut.root.parent / "told"
+            least = int(told.read_text()) if told.exists() else 0
+            assert (state.newest is not None) >= (least > 0), f"cut at {operation} {number}"
+            if state.newest is not None:
+                texts = {path.read_text()[2:] for path in state.newest.files.values()}
+                assert len(texts) == 1 and int(texts.pop()) >= least, f"cut at {operation} {number}"
