@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -17,15 +18,19 @@ MANIFEST = "image.json"
 FORMAT = "vmbridge-image 1"
 KIND = "boot"
 
-_MANIFEST_LIMIT = 65_536
+DISK_FORMATS = ("qcow2", "vdi", "vmdk")
+
+_MANIFEST_LIMIT = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """What a machine is started from: a kernel, its initramfs and its command line.
 
-    `work_disk` is a formatted qcow2 that each machine puts an overlay over and that is never written; None if the
-    machine works in its memory. With `static_programs_only` there is no dynamic linker in the image (elf.py).
+    `work_disk` is a formatted disk (`work_disk_format`: qcow2, vdi or vmdk) that each machine puts an overlay over and
+    that is never written; None if the machine works in its memory. With `static_programs_only` there is no dynamic
+    linker in the image (elf.py). `digest` is that of the manifest, which has the digests of all the other files: it
+    tells one image from another without reading them.
     """
 
     arch: str
@@ -34,6 +39,8 @@ class Image:
     work_disk: Path | None
     cmdline: str
     static_programs_only: bool
+    digest: str
+    work_disk_format: str = "qcow2"
 
 
 def load_image(path: Path, resolve: Callable[[Path], Path] = lambda path: path) -> Image:
@@ -45,10 +52,11 @@ def load_image(path: Path, resolve: Callable[[Path], Path] = lambda path: path) 
     :raise ImageError: it is not there, is broken, or was made for another version of the bridge.
     """
     manifest = path / MANIFEST if path.is_dir() else path
-    return _Manifest(manifest, _read(manifest, path, resolve), resolve).image()
+    text = _read(manifest, path, resolve)
+    return _Manifest(manifest, _parse(manifest, text), resolve).image(hashlib.sha256(text).hexdigest())
 
 
-def _read(manifest: Path, asked_for: Path, resolve: Callable[[Path], Path]) -> object:
+def _read(manifest: Path, asked_for: Path, resolve: Callable[[Path], Path]) -> bytes:
     try:
         with resolve(manifest).open("rb") as file:
             text = file.read(_MANIFEST_LIMIT + 1)
@@ -58,6 +66,10 @@ def _read(manifest: Path, asked_for: Path, resolve: Callable[[Path], Path]) -> o
         raise ImageError(f"image {manifest} cannot be read: {error.strerror}. Check its permissions") from error
     if len(text) > _MANIFEST_LIMIT:
         raise ImageError(f"{manifest} is larger than {_MANIFEST_LIMIT} bytes: not the {MANIFEST} of an image")
+    return text
+
+
+def _parse(manifest: Path, text: bytes) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -72,7 +84,7 @@ class _Manifest:
     content: object
     resolve: Callable[[Path], Path]
 
-    def image(self) -> Image:
+    def image(self, digest: str) -> Image:
         self._expect("format", FORMAT, "This bridge knows")
         self._expect("kind", KIND, "This bridge starts")
         arch = self._text("arch")
@@ -83,7 +95,10 @@ class _Manifest:
         static = self._get("static_programs_only")
         if not isinstance(static, bool):
             raise self._wrong("static_programs_only", "true or false")
-        return Image(arch, kernel, initramfs, work_disk, self._text("cmdline"), static)
+        disk_format = "qcow2" if self._get("work_disk_format") is None else self._text("work_disk_format")
+        if disk_format not in DISK_FORMATS:
+            raise self._wrong("work_disk_format", f"one of {', '.join(DISK_FORMATS)}")
+        return Image(arch, kernel, initramfs, work_disk, self._text("cmdline"), static, digest, disk_format)
 
     def _get(self, key: str) -> object:
         if not isinstance(self.content, dict):
@@ -108,6 +123,10 @@ class _Manifest:
         path = self.resolve(self.file.parent / name)
         if not path.is_file():
             raise ImageError(f"{path} is missing from the image. {_build_again(self.file)}")
+        digests = self._get("sha256")
+        digest = digests.get(name) if isinstance(digests, dict) else None
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ImageError(f'{self.file}: "sha256" has no digest of {name}. {_build_again(self.file)}')
         return path
 
     def _wrong(self, key: str, wanted: str) -> ImageError:

@@ -22,7 +22,7 @@ from bridge.bundle.program import main_program
 from bridge.bundle.version import files_named_in, version_xml
 from bridge.errors import BridgeError, HostError, ImageError, JobFileError
 
-from .test_image import write
+from .test_image import GOOD, write
 
 # --- names ---
 
@@ -237,7 +237,7 @@ def test_a_broken_job(inputs: Path) -> None:
 
 
 def test_an_image_that_is_not_what_it_promises(inputs: Path) -> None:
-    write(inputs, sha256={"vmlinux": "0" * 64})
+    write(inputs, sha256={**GOOD["sha256"], "vmlinux": "3" * 64})
     refused(inputs, ImageError, r"vmlinux is not what .*image\.json promises. Build the image again")
 
 

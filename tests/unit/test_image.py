@@ -30,6 +30,7 @@ GOOD: dict[str, Any] = {
     "work_disk": "work.qcow2",
     "cmdline": "quiet",
     "static_programs_only": True,
+    "sha256": dict.fromkeys(("vmlinux", "initramfs.cpio", "work.qcow2"), hashlib.sha256(b"").hexdigest()),
 }
 
 
@@ -47,9 +48,22 @@ def write(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("name", [".", "image.json"])
 def test_an_image_is_named_by_its_folder_or_its_manifest(folder: Path, name: str) -> None:
+    digest = hashlib.sha256(json.dumps(GOOD).encode()).hexdigest()
     assert load_image(folder / name) == Image(
-        "x86_64", folder / "vmlinux", folder / "initramfs.cpio", folder / "work.qcow2", "quiet", True
+        "x86_64", folder / "vmlinux", folder / "initramfs.cpio", folder / "work.qcow2", "quiet", True, digest
     )
+
+
+def test_two_images_with_other_files_have_other_digests_though_no_file_is_read(folder: Path) -> None:
+    one = load_image(folder)
+    write(folder, sha256={**GOOD["sha256"], "work.qcow2": "3" * 64})
+    other = load_image(folder)
+    assert one.digest != other.digest
+
+
+def test_the_disk_of_another_hypervisor(folder: Path) -> None:
+    write(folder, work_disk_format="vdi")
+    assert load_image(folder).work_disk_format == "vdi"
 
 
 def test_what_a_later_writer_adds_is_ignored_and_a_work_disk_is_not_required(folder: Path) -> None:
@@ -78,6 +92,9 @@ def test_a_missing_image_says_how_to_build_one(tmp_path: Path) -> None:
         ({"initramfs": "gone"}, "gone is missing from the image"),
         ({"work_disk": "gone"}, "gone is missing from the image"),
         ({"cmdline": ["quiet"]}, '"cmdline" is'),
+        ({"sha256": None}, '"sha256" has no digest of vmlinux'),
+        ({"sha256": {**GOOD["sha256"], "work.qcow2": "2"}}, '"sha256" has no digest of work.qcow2'),
+        ({"work_disk_format": "raw"}, "\"work_disk_format\" is 'raw', not one of qcow2, vdi, vmdk"),
         ({"static_programs_only": "no"}, "\"static_programs_only\" is 'no', not true or false"),
     ],
 )
@@ -89,7 +106,7 @@ def test_a_manifest_that_is_wrong_is_refused_by_key(folder: Path, changes: dict[
     assert f"vmbridge image build {folder}" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe", b"[" * 50_000, b" " * 70_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe", b"[" * 50_000, b" " * 2_000_000])
 def test_a_manifest_of_any_bytes_is_an_image_error(folder: Path, content: bytes) -> None:
     (folder / "image.json").write_bytes(content)
     with pytest.raises(ImageError, match=r"image\.json"):

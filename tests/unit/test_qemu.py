@@ -28,6 +28,7 @@ IMAGE = Image(
     work_disk=Path("/i/work.qcow2"),
     cmdline="quiet",
     static_programs_only=True,
+    digest="0" * 64,
 )
 SPEC = MachineSpec("my, job", Path("/slot/machine"), Share.two_folders(Path("/slot,1/shared")), IMAGE, 256, 2)
 

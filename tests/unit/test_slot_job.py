@@ -31,8 +31,9 @@ from ..conftest import REPOSITORY
 JOB = """<job_desc><task><virtualmachine>vm</virtualmachine><image>image</image><application>worker</application>
 <copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM></task></job_desc>
 """
-MANIFEST = """{"format": "vmbridge-image 1", "kind": "boot", "arch": "x86_64", "kernel": "vmlinux",
-"initramfs": "initramfs.cpio", "work_disk": null, "cmdline": "quiet", "static_programs_only": true}"""
+MANIFEST = f"""{{"format": "vmbridge-image 1", "kind": "boot", "arch": "x86_64", "kernel": "vmlinux",
+"initramfs": "initramfs.cpio", "work_disk": null, "cmdline": "quiet", "static_programs_only": true,
+"sha256": {{"vmlinux": "{"0" * 64}", "initramfs.cpio": "{"0" * 64}"}}}}"""
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from typing import Any
 
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
-from ...digest import sha256_of
 from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
@@ -187,7 +186,7 @@ class Qemu:
             "cpu": CPU_MODELS[qemu.accelerator],
             "cpus": str(self._spec.cpus),
             "memory_mb": str(self._spec.memory_mb),
-            "image": await asyncio.to_thread(sha256_of, image.work_disk or image.kernel),
+            "image": image.digest,
             **({"network": "user"} if self._spec.network else {}),
         }
 
@@ -244,9 +243,10 @@ class Qemu:
 
         Without that it is a disk that the guest does not see and that only holds saved states.
         """
-        assert self._spec.image is not None
-        base = self._spec.image.work_disk
-        over = ["-F", "qcow2", "-b", str(base.resolve())] if base is not None else []
+        image = self._spec.image
+        assert image is not None
+        base = image.work_disk
+        over = ["-F", image.work_disk_format, "-b", str(base.resolve())] if base is not None else []
         size = [] if over else ["1M"]
         words = ["create", "-q", "-f", "qcow2", *over, str(self._work_disk), *size]
         await run_briefly([str(find("qemu-img")), *words])
