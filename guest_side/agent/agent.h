@@ -13,6 +13,7 @@
  *   life.c     from booting to finished; what to do next
  *   command.c  what the host wants (B13, B16)
  *   exports.c  the two mounts, given up for a checkpoint and taken back
+ *   first_boot.c  the image's own script, once, before all else
  *   task.c     the message `task`
  *   init_data.c  what the client knows of the job, for the program
  *   copy.c     files into the working directory and out of it, in a child
@@ -40,6 +41,7 @@
 #define GRACE 1000 /* B3 */
 #define AWAY_AT_LEAST 300 /* B13, prepare */
 #define RETURN_EVERY 50 /* then try to come back so often */
+#define PLAIN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define KILL_AFTER 5000 /* B13, stop */
 #define MESSAGE_SIZE (WIRE_TEXT_MAX + 1)
 
@@ -134,6 +136,7 @@ struct command {
 };
 
 enum phase {
+    FIRST_BOOT, /* the image's script runs */
     BOOTING, /* no task yet */
     FETCHING,
     READY,
@@ -182,6 +185,7 @@ struct agent {
     bool away; /* the exports are not mounted */
     int64_t back_at;
     bool quitting; /* SIGTERM */
+    pid_t first_boot;
     pid_t copier;
     pid_t uploader; /* copies one output */
     pid_t saver; /* copies the program's state; of these three only one at a time is at work */
@@ -234,6 +238,20 @@ int exports_release(const struct options *options);
 
 /* A program starts: put what the host says about the job into the spool, and nothing if it says nothing. */
 void init_data_bring(const struct options *options);
+
+/* -------------------------------------------------------- first_boot.c -- */
+
+/*
+ * Start the image's script /etc/vmbridge/first-boot. Returns 0 if there is
+ * none or it has done its work on this disk, and -1 if it cannot be started.
+ */
+pid_t first_boot_start(void);
+
+/*
+ * Its end, from its wait status: remember that it has done its work, and
+ * return NULL; or why it has failed, with the end of what it said.
+ */
+const char *first_boot_failure(int status);
 
 /* -------------------------------------------------------------- copy.c -- */
 

@@ -141,6 +141,17 @@ static void judge_uploader(struct agent *agent, int status)
     numbered_copied();
 }
 
+static void judge_first_boot(struct agent *agent, int status)
+{
+    const char *failure = first_boot_failure(status);
+
+    agent->first_boot = 0;
+    if (failure != NULL)
+        life_fail(agent, "%s", failure);
+    else if (agent->phase == FIRST_BOOT)
+        enter(agent, BOOTING);
+}
+
 void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
 {
     bool stopped = agent->program.kill_at != 0;
@@ -155,6 +166,8 @@ void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
     } else if (pid == agent->saver) {
         agent->saver = 0;
         saved_copied(agent, status);
+    } else if (pid == agent->first_boot) {
+        judge_first_boot(agent, status);
     }
 }
 
@@ -235,7 +248,7 @@ static void want_save(struct agent *agent)
 static void want_stop(struct agent *agent, int64_t now)
 {
     program_end(&agent->program, now);
-    if (agent->program.pid != 0 || agent->phase == FETCHING)
+    if (agent->program.pid != 0 || agent->phase == FIRST_BOOT || agent->phase == FETCHING)
         return;
     if (agent->phase == ENDED || agent->phase == COLLECTING || agent->phase == REPORTING) {
         stop_copier(agent);
@@ -346,9 +359,18 @@ static int exit_status(const struct agent *agent)
     return agent->phase == DONE ? 0 : agent->phase == FAILED ? 1 : -1;
 }
 
+static void begin_first_boot(struct agent *agent)
+{
+    agent->first_boot = agent->options.machine ? first_boot_start() : 0;
+    agent->phase = agent->first_boot > 0 ? FIRST_BOOT : BOOTING;
+    if (agent->first_boot < 0)
+        life_fail(agent, "cannot start a process: %s", strerror(errno));
+}
+
 void life_begin(struct agent *agent)
 {
     agent->away = agent->options.machine;
+    begin_first_boot(agent);
     agent->status.beat = milliseconds() + LOOK_EVERY; /* mostly it is ready by then, and that is its first word */
 }
 

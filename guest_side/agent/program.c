@@ -16,7 +16,6 @@
 #define CANNOT_EXECUTE 126 /* as a shell says it */
 #define NOT_FOUND 127
 #define COUNT_EVERY 5000 /* milliseconds: it reads some files for each process */
-#define PLAIN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* ----------------------------------------------- in the child, before exec -- */
 

@@ -8,6 +8,7 @@
 static const char *state_word(enum phase phase)
 {
     switch (phase) {
+    case FIRST_BOOT:
     case BOOTING:
     case FETCHING: return "booting";
     case READY: return "ready";

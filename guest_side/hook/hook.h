@@ -23,12 +23,16 @@
 void give_up(const char *doing, const char *what) __attribute__((noreturn));
 
 /*
- * Mount what every system has, load the tiny image's modules, mount a disk at
- * /work if there is one, and bring up a network card if there is one.
+ * Mount what every system has, load the image's modules, mount a disk if there
+ * is one (at /work, or as the root if it holds a whole system), and bring up a
+ * network card if there is one.
  */
 void system_up(void);
 
 /* Give the card its address and the way out. */
 void network_up(void);
+
+/* Switch on the way to this machine itself, which the programs of a whole system talk by. */
+void loopback_up(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* network.c - give the tiny image's network card its address and the way out. */
+/* network.c - give an image's network card its address and the way out. */
 #define _GNU_SOURCE
 #include "hook.h"
 
@@ -68,13 +68,28 @@ static void give_way_out(int with)
         give_up("reach", GATEWAY);
 }
 
-void network_up(void)
+static int open_socket(void)
 {
     int with = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     if (with < 0)
         give_up("open", "a socket");
+    return with;
+}
+
+void loopback_up(void)
+{
+    int with = open_socket();
+
     switch_on(with, "lo");
+    close(with);
+}
+
+void network_up(void)
+{
+    int with = open_socket();
+
+    loopback_up();
     give_address(with, "eth0");
     switch_on(with, "eth0");
     give_way_out(with);

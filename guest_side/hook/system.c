@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* system.c - from a kernel and its initramfs to a system that is up: the tiny image's part of its /init. */
+/* system.c - from a kernel and its initramfs to a system that is up: what an /init does. */
 #define _GNU_SOURCE
 #include "hook.h"
 
@@ -18,6 +18,7 @@
 #define SHARE_MODULES "/lib/modules/share"
 #define DISK_MODULES "/lib/modules/disk"
 #define CARD_MODULES "/lib/modules/card"
+#define SYSTEM "/system" /* an initramfs that has it is the way to a whole system, which is on the disk */
 #define VIRTIO_DEVICES 32 /* there are two to four */
 #define VIRTIO_CARD 1
 #define VIRTIO_BLOCK 2
@@ -48,6 +49,7 @@ static void load_module(const char *folder, const char *name)
     if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
         give_up("load", path);
     close(fd);
+    unlink(path); /* it lies in memory */
 }
 
 static void load_modules(const char *folder)
@@ -88,17 +90,61 @@ static bool has_device(long wanted)
     return false;
 }
 
+static void load_disk(const char *where)
+{
+    load_modules(DISK_MODULES);
+    if (mount("/dev/vda", where, "ext4", MS_NOATIME, "") != 0)
+        give_up("mount", "/dev/vda");
+}
+
+/* What the programs of a whole system count on, beside what the kernel makes. */
+static void complete_devices(void)
+{
+    static const char *const links[][2] = {{"/proc/self/fd", "/dev/fd"},
+                                           {"/proc/self/fd/0", "/dev/stdin"},
+                                           {"/proc/self/fd/1", "/dev/stdout"},
+                                           {"/proc/self/fd/2", "/dev/stderr"}};
+    size_t i;
+
+    for (i = 0; i < sizeof links / sizeof *links; i++)
+        if (symlink(links[i][0], links[i][1]) != 0)
+            give_up("make", links[i][1]);
+    if (mkdir("/dev/pts", 0755) != 0)
+        give_up("make", "/dev/pts");
+    mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "ptmxmode=666,mode=620,gid=5");
+}
+
+/* Make the system on the disk the root, with what is mounted already. */
+static void enter_system(void)
+{
+    static const char *const mounted[] = {"/proc", "/sys", "/dev"};
+    char there[64];
+    size_t i;
+
+    for (i = 0; i < sizeof mounted / sizeof *mounted; i++) {
+        snprintf(there, sizeof there, SYSTEM "%s", mounted[i]);
+        if (mount(mounted[i], there, NULL, MS_MOVE, NULL) != 0)
+            give_up("move", mounted[i]);
+    }
+    if (chdir(SYSTEM) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0)
+        give_up("enter", SYSTEM);
+    mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+    complete_devices();
+    loopback_up();
+}
+
 void system_up(void)
 {
+    bool whole = access(SYSTEM, F_OK) == 0;
+
     mount_all();
     load_modules(SHARE_MODULES);
-    if (has_device(VIRTIO_BLOCK)) {
-        load_modules(DISK_MODULES);
-        if (mount("/dev/vda", "/work", "ext4", MS_NOATIME, "") != 0)
-            give_up("mount", "/dev/vda");
-    }
+    if (has_device(VIRTIO_BLOCK))
+        load_disk(whole ? SYSTEM : "/work");
     if (has_device(VIRTIO_CARD)) {
         load_modules(CARD_MODULES);
         network_up();
     }
+    if (whole)
+        enter_system();
 }
