@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 GUEST := build/guest
 HOOK := $(GUEST)/x86_64/mount_hook
 IMAGE := build/image
+SYSTEM := build/system
 DEMO := build/demo
 BUNDLE := build/bundle
 EXAMPLE := guest_side/examples/lennard_jones
@@ -24,7 +25,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(or $(3),$(call install,$(2))); fi
 
-.PHONY: help setup guest image package demo test check style fast integration e2e quits chaos bench lifecycle wheel clean
+.PHONY: help setup guest image package demo test check style fast integration images e2e quits chaos bench lifecycle wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -83,6 +84,15 @@ fast:
 integration: guest image  ## tests with real QEMU
 	$(call need,$(QEMU_COMMANDS) ip unshare,$(QEMU_PACKAGES) iproute2 util-linux)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
+
+$(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_boot.sh | setup
+	$(call need,$(QEMU_COMMANDS) mke2fs dpkg-deb apt-get mmdebstrap,$(QEMU_PACKAGES) e2fsprogs mmdebstrap)
+	@$(BIN)/vmbridge image build $(SYSTEM) --packages python3-minimal \
+		--files tests/images/root --first-boot tests/images/first_boot.sh
+
+images: guest $(SYSTEM)/image.json  ## build/system: a Debian system with Python as an image, and the tests with it
+	$(call need,cc,gcc libc6-dev)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/images
 
 # The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.
 POLICY := /usr/sbin/policy-rc.d

@@ -47,8 +47,8 @@ class BundleFile:
 
     @property
     def gzip(self) -> bool:
-        """It is worth sending it compressed: a kernel shrinks to a sixth."""
-        return self.open_name is not None and self.size >= _WORTH_PACKING
+        """It is worth sending it compressed: a kernel shrinks to a sixth, a disk is compressed in itself."""
+        return self.open_name is not None and self.size >= _WORTH_PACKING and not self.name.endswith(".qcow2")
 
 
 def bundle_file(

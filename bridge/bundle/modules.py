@@ -24,7 +24,7 @@ OLDEST_PYTHON = (3, 10)
 
 _OWN = {
     bridge: ("cli/*", "bundle/*", *(f"image/{name}.py" for name in (
-        "build", "cpio", "debian", "init", "kernel", "modules", "tools", "work_disk"))),
+        "build", "cpio", "debian", "disk", "init", "kernel", "modules", "system", "tools", "tree", "trial"))),
     guest_side: ("examples/*", "prebuilt/*"),
     protocol: ("vectors/*", "verify_share.*"),
 }  # fmt: skip

@@ -1,31 +1,40 @@
-"""Build the tiny image: Debian's kernel, uncompressed, and an initramfs of the mount hook, a few modules and busybox.
+"""Build an image: Debian's kernel, uncompressed, an initramfs of the mount hook and a few modules, and a disk.
 
-The same packages and the same hook give the same bytes.
+In the tiny image the initramfs has busybox beside them and is all there is, and the disk is empty. Else the disk holds
+a Debian system (system.py). The same packages and the same hook give the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from guest_side import NotBuilt, read_mount_hook
 from protocol.files import sync_folder
 
+from ..digest import sha256_of
 from ..errors import ImageError, host_trouble
-from . import FORMAT, KIND, MANIFEST, Image, cpio, init, kernel, load_image
-from .debian import Package, Progress, fetch, find_package, kernel_package, read_members
+from . import DISK_FORMATS, FORMAT, KIND, MANIFEST, Image, cpio, init, kernel, load_image
+from .debian import Progress, fetch, find_package, kernel_package, read_members
+from .disk import make_disk
 from .modules import load_order, slim
-from .work_disk import make_work_disk
+from .system import System, check, install, versions
 
 ARCH = "x86_64"
 KERNEL = "vmlinux"
 INITRAMFS = "initramfs.cpio"
 WORK_DISK = "work.qcow2"
+WORK_LABEL = "vmbridge-work"
+SYSTEM_DISK = "system"
+SYSTEM_LABEL = "vmbridge-system"
+
+_NAMES = {KERNEL, INITRAMFS, WORK_DISK, MANIFEST, *(f"{SYSTEM_DISK}.{one}" for one in DISK_FORMATS)}
+_UNFINISHED = ".build-*"
 
 SHARE_MODULES = ("virtio_pci", "9pnet_virtio", "9p")
 DISK_MODULES = ("virtio_blk", "crc32c_generic", "ext4")
@@ -49,35 +58,90 @@ CMDLINE = " ".join([
 """The guest is not trusted, and one program is alone in it: nothing in it is worth protecting from that program."""
 
 
-def build_image(out: Path, *, progress: Progress) -> Image:
+def build_image(out: Path, *, progress: Progress, system: System | None = None) -> Image:
     """Build the image into the folder `out`, over an older one if there is one, and return it.
 
-    `progress` is told in a few words what is being done. After a failure the older image is whole; a crash while the
-    files are replaced leaves a folder without its manifest, which is no image.
+    It is the tiny one, or holds a whole `system`. `progress` is told in a few words what is being done. After a failure
+    the older image is whole; a crash while the files are replaced leaves a folder without its manifest, which is no
+    image.
 
-    :raise ImageError: a package is missing or not as expected; the message says what to do.
+    :raise ImageError: `out` is something else; a package is missing or not as expected; the message says what to do.
     :raise NotInstalled: a program is missing.
     :raise HostError: a folder cannot be written.
     """
     hook = _mount_hook()
     with host_trouble("build the image"):
-        busybox = find_package("busybox-static", progress)
+        _refuse_foreign(out)
+        if system is not None:
+            check(system)
         linux = kernel_package(find_package("linux-image-amd64", progress), progress)
-        files = fetch(busybox, progress), fetch(linux, progress)
-        out.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in out.glob(".build-*"):
-            shutil.rmtree(left_by_a_kill)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as folder:
-            _write(Path(folder), hook, *files, progress)
-            _write_manifest(Path(folder), [busybox, linux])
-            for file in Path(folder).iterdir():
-                _sync(file)
-            (out / MANIFEST).unlink(missing_ok=True)  # from here until it is back there is no image, never a mixed one
-            for name in (KERNEL, INITRAMFS, WORK_DISK, MANIFEST):
-                sync_folder(out)
-                Path(folder, name).replace(out / name)
-            sync_folder(out)
+        busybox = find_package("busybox-static", progress) if system is None else None
+        debs = {package: fetch(package, progress) for package in (busybox, linux) if package is not None}
+        with _workshop(out) as folder:
+            new = _made(folder / "new")
+            _write_boot_files(new, hook, debs[busybox] if busybox is not None else None, debs[linux], progress)
+            disk_format = "qcow2" if system is None else system.disk_format
+            packages = {package.name: package.version for package in debs}
+            if system is None:
+                progress("formatting the work disk")
+                make_disk(new / WORK_DISK, WORK_LABEL)
+            else:
+                tree = install(system, _made(folder / "tree"), progress)
+                progress(f"writing {len(tree.nodes):,} files to the disk")
+                make_disk(new / f"{SYSTEM_DISK}.{disk_format}", SYSTEM_LABEL, tree.nodes.values(), disk_format)
+                packages |= versions(tree.text("var/lib/dpkg/status"))
+            _write_manifest(new, packages, disk_format)
+            _put_in_place(new, out)
     return load_image(out)
+
+
+@contextmanager
+def _workshop(out: Path) -> Iterator[Path]:
+    """A folder in `out` to build in; if there is nothing in `out` afterwards, it goes too."""
+    out.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in out.glob(_UNFINISHED):
+        shutil.rmtree(left_by_a_kill)
+    try:
+        with tempfile.TemporaryDirectory(dir=out, prefix=".build-") as folder:
+            yield Path(folder)
+    finally:
+        with suppress(OSError):
+            out.rmdir()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Check that nothing is lost if `out` becomes an image.
+
+    :raise ImageError: it is not absent, not empty, and not a former image to which nothing was added.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ImageError(f"{out} is there and is no folder. Choose another name, or move it away")
+    for name in sorted(os.listdir(out)):
+        if name not in _NAMES and not Path(name).match(_UNFINISHED):
+            raise ImageError(
+                f"{out} holds {name!r:.80}, which is not of an image. Choose another folder, or move it away"
+            )
+
+
+def _put_in_place(new: Path, out: Path) -> None:
+    """Replace the image in `out`; from when its manifest goes until it is back there is no image, never a mixed one."""
+    names = sorted(os.listdir(new), key=lambda name: name == MANIFEST)
+    for name in names:
+        _sync(new / name)
+    (out / MANIFEST).unlink(missing_ok=True)
+    for former in _NAMES.difference(names):
+        (out / former).unlink(missing_ok=True)
+    for name in names:
+        sync_folder(out)
+        (new / name).replace(out / name)
+    sync_folder(out)
 
 
 def _mount_hook() -> bytes:
@@ -92,7 +156,7 @@ def _sync(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def _write(folder: Path, hook: bytes, busybox: Path, linux: Path, progress: Progress) -> None:
+def _write_boot_files(folder: Path, hook: bytes, busybox: Path | None, linux: Path, progress: Progress) -> None:
     progress("unpacking the kernel")
     from_linux = read_members(linux, _is_wanted)
     vmlinuz = [data for path, data in from_linux.items() if path.startswith("boot/")]
@@ -102,11 +166,10 @@ def _write(folder: Path, hook: bytes, busybox: Path, linux: Path, progress: Prog
         (folder / KERNEL).write_bytes(kernel.decompress(vmlinuz[0]))
         progress("packing the initramfs")
         modules = {_module_name(path): data for path, data in from_linux.items() if path.endswith(".ko")}
-        (folder / INITRAMFS).write_bytes(_initramfs(hook, _busybox(busybox), modules))
+        beside = _way_to_the_disk() if busybox is None else _tiny_system(_busybox(busybox))
+        (folder / INITRAMFS).write_bytes(_initramfs(hook, beside, modules))
     except ValueError as error:
         raise ImageError(f"{linux} is not as expected: {error}. Report this to the bridge's developers") from error
-    progress("formatting the work disk")
-    make_work_disk(folder / WORK_DISK)
 
 
 def _is_wanted(path: str) -> bool:
@@ -127,7 +190,20 @@ def _busybox(deb: Path) -> bytes:
     return next(iter(found.values()))
 
 
-def _initramfs(hook: bytes, busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
+def _tiny_system(busybox: bytes) -> list[cpio.Entry]:
+    return [
+        cpio.file("bin/busybox", busybox, executable=True),
+        *(cpio.symlink(link, "/bin/busybox") for link in init.LINKS),
+        *(cpio.file(path, content) for path, content in init.FILES.items()),
+        cpio.directory("tmp", sticky=True),
+    ]
+
+
+def _way_to_the_disk() -> list[cpio.Entry]:
+    return [cpio.directory(init.SYSTEM)]
+
+
+def _initramfs(hook: bytes, beside: list[cpio.Entry], modules: Mapping[str, bytes]) -> bytes:
     def needed(names: Iterable[str]) -> list[str]:
         return load_order(names, lambda name: _module(modules, name))
 
@@ -135,11 +211,8 @@ def _initramfs(hook: bytes, busybox: bytes, modules: Mapping[str, bytes]) -> byt
     disk, card = ([name for name in needed(names) if name not in share] for names in (DISK_MODULES, CARD_MODULES))
     return cpio.archive([
         cpio.file("init", hook, executable=True),
-        cpio.file("bin/busybox", busybox, executable=True),
-        *(cpio.symlink(link, "/bin/busybox") for link in init.LINKS),
         *(cpio.directory(folder) for folder in init.FOLDERS),
-        *(cpio.file(path, content) for path, content in init.FILES.items()),
-        cpio.directory("tmp", sticky=True),
+        *beside,
         *_numbered(init.SHARE_MODULES, share, modules),
         *_numbered(init.DISK_MODULES, disk, modules),
         *_numbered(init.CARD_MODULES, card, modules),
@@ -157,19 +230,19 @@ def _numbered(folder: str, names: list[str], modules: Mapping[str, bytes]) -> li
     return [cpio.file(f"{folder}/{number:02}-{name}.ko", slim(modules[name])) for number, name in enumerate(names)]
 
 
-def _write_manifest(folder: Path, packages: list[Package]) -> None:
+def _write_manifest(folder: Path, packages: Mapping[str, str], disk_format: str) -> None:
+    disk = next(name for name in os.listdir(folder) if name not in (KERNEL, INITRAMFS))
     manifest = {
         "format": FORMAT,
         "kind": KIND,
         "arch": ARCH,
         "kernel": KERNEL,
         "initramfs": INITRAMFS,
-        "work_disk": WORK_DISK,
+        "work_disk": disk,
+        "work_disk_format": disk_format,
         "cmdline": CMDLINE,
-        "static_programs_only": True,
-        "packages": {package.name: package.version for package in packages},
-        "sha256": {
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (KERNEL, INITRAMFS, WORK_DISK)
-        },
+        "static_programs_only": disk == WORK_DISK,
+        "packages": dict(packages),
+        "sha256": {name: sha256_of(folder / name) for name in (KERNEL, INITRAMFS, disk)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

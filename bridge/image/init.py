@@ -1,4 +1,4 @@
-"""What the tiny image holds beside its /init, which is the mount hook (guest_side/hook/).
+"""What an image's initramfs holds beside its /init, which is the mount hook (guest_side/hook/).
 
 A busybox of Debian finds its applets without links, once /proc is there. It is not needed to come up.
 """
@@ -17,3 +17,6 @@ FILES = {"etc/hosts": b"127.0.0.1 localhost\n", "etc/resolv.conf": b"nameserver 
 """For programs that look up names. The server is the one behind the address translation of QEMU and VirtualBox."""
 
 FOLDERS = ("dev", "proc", "sys", "run", "var", "work")
+
+SYSTEM = "system"
+"""With this folder the hook takes the disk for a whole system and enters it."""

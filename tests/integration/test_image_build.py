@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from bridge.errors import ImageError
 from bridge.image import Image, load_image
 from bridge.image.build import build_image
+from bridge.image.disk import make_disk
+from bridge.image.tree import Node
 
 from ..patience import AT_MOST_S
 
@@ -43,6 +47,54 @@ def test_the_work_disk_is_sound_and_small(image: Image, tmp_path: Path) -> None:
     subprocess.run(["qemu-img", "convert", "-O", "raw", image.work_disk, raw], check=True)
     assert raw.stat().st_size == 8 << 30
     subprocess.run(["/sbin/e2fsck", "-fn", raw], check=True)
+
+
+def test_a_disk_with_files_holds_them_as_they_are(tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(b"hello" + bytes(1 << 20) + b"world")
+    nodes = [
+        Node("d", stat.S_IFDIR | 0o2775, gid=8),
+        Node('d/Főtanúsítvány "1" <2>', stat.S_IFREG | 0o4755, uid=7, content=content),
+        Node("second", stat.S_IFREG, target='d/Főtanúsítvány "1" <2>'),
+        Node("link", stat.S_IFLNK | 0o777, target="d/" + "long" * 50),
+    ]
+    for name in ("one", "other"):
+        make_disk(tmp_path / f"{name}.qcow2", "label", nodes if name == "one" else reversed(nodes))
+    assert (tmp_path / "one.qcow2").read_bytes() == (tmp_path / "other.qcow2").read_bytes()
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "one.qcow2", raw], check=True)
+    subprocess.run(["/sbin/e2fsck", "-fn", raw], check=True)
+    assert debugfs("cat /second", raw) == content.read_bytes()
+    said = debugfs("stat /second", raw).decode()
+    assert "Mode:  04755" in said and "User:     7" in said and "Links: 2" in said
+    assert "mtime: 0x6483bd00" in said and "ctime: 0x6483bd00" in said
+    assert "Mode:  02775" in debugfs("stat /d", raw).decode()
+    assert "long" * 50 in debugfs("cat /link", raw).decode()
+    assert sorted(tmp_path.iterdir()) == sorted(
+        tmp_path / name for name in ("content", "one.qcow2", "other.qcow2", "raw")
+    )
+
+
+def debugfs(command: str, disk: Path) -> bytes:
+    return subprocess.run(["/sbin/debugfs", "-R", command, disk], check=True, stdout=subprocess.PIPE).stdout
+
+
+def test_a_folder_that_is_something_else_is_not_touched(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ImageError, match=r"holds 'thesis.tex', which is not of an image"):
+        build_image(tmp_path, progress=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_killed_build_and_an_image_of_another_kind_have_left_goes(tmp_path: Path) -> None:
+    (tmp_path / ".build-killed").mkdir()
+    (tmp_path / "system.vdi").touch()
+    built = build_image(tmp_path, progress=lambda _: None)
+    assert built.work_disk is not None
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "image.json",
+        *(path.name for path in (built.kernel, built.initramfs, built.work_disk)),
+    }
 
 
 @pytest.mark.parametrize("with_disk", [False, True])

@@ -47,6 +47,7 @@ def test_large_files_may_travel_compressed_but_not_the_program() -> None:
     large = b"x" * (1 << 20)
     assert bundle_file("a", large, open_name="image/a").gzip
     assert not bundle_file("a", large[1:], open_name="image/a").gzip
+    assert not bundle_file("a", large, suffix=".qcow2", open_name="image/a.qcow2").gzip
     assert not bundle_file("a", large).gzip
 
 
