@@ -240,6 +240,7 @@ class Forwarding:
         self._first = True
         self._trouble = ""
         self._ended = False
+        self._cut = False
 
     @property
     def brought(self) -> list[str]:
@@ -324,9 +325,10 @@ class Forwarding:
             self._round = asyncio.create_task(self._look(over=over))
             await self._round
 
-    async def end(self) -> None:
-        """End when what is under way is done. May be called again."""
+    async def end(self, *, cut: bool = False) -> None:
+        """End when what is under way is done, or `cut` off because nobody wants it any more. May be called again."""
         self._ended = True
+        self._cut = cut
         await self._settled()
         self._guest.close()
 
@@ -413,7 +415,7 @@ class Forwarding:
         if not isinstance(message, Saved):
             return
         try:
-            self._keeping.state.take(self._guest.door, message.file, progress, message.cpu_seconds)
+            self._keeping.state.take(self._guest.door, message.file, progress, message.cpu_seconds, self._is_wanted)
         except GuestError as error:
             logger.warning("what the program has saved is not kept: %s", error)
         self._next_saved = self._clock() + self._keeping.every_s
@@ -431,12 +433,15 @@ class Forwarding:
             logger.warning("%s is not uploaded: %s", name, problem)
         return taken
 
+    def _is_wanted(self) -> bool:
+        return not self._cut
+
     def _bring(self, name: str) -> str | None:
         place = self._places.get(name)
         if place is None or len(name.encode()) > MAX_NAME_BYTES:
             return "it is no output of the job" if place is None else "its name is too long"
         try:
-            collect(self._guest.door, {name: place}, self._folder)
+            collect(self._guest.door, {name: place}, self._folder, self._is_wanted)
         except GuestError as error:
             return str(error)
         return None

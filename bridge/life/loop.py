@@ -406,10 +406,13 @@ class TaskLife:
         brought = self._forwarding.brought  # and the client may be uploading them
         places = {name: self._job.path(name) for name in self._job.results if name not in brought}
         self.results = [self._job.path(name) for name in brought]
-        self.results += await asyncio.to_thread(collect, door, places, self._scratch)
+        self.results += await asyncio.to_thread(collect, door, places, self._scratch, self._is_wanted)
         if self._facts.finished is not None and self._facts.finished.code == 0:
             await asyncio.to_thread(self._home, self._facts.finished)
         self._facts.collected = True
+
+    def _is_wanted(self) -> bool:
+        return not self._facts.aborted
 
     async def _machine_has_stopped(self) -> None:
         """End a checkpoint that was under way: after the machine, for which it may be waiting."""
@@ -440,7 +443,7 @@ class TaskLife:
         else:
             await self._hypervisor.remove()
         if self._forwarding is not None:
-            await self._forwarding.end()
+            await self._forwarding.end(cut=self._facts.aborted)
         self.kept = wanted and (states or self._any_saved())  # one may have been on its way
         await self._machine_has_stopped()
 

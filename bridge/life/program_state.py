@@ -23,7 +23,7 @@ from protocol.files import Door, sync_folder
 from protocol.layout import SAVED
 from protocol.messages import CreditReport
 
-from ..copying import copy_content
+from ..copying import always, copy_content
 from ..digest import sha256_of
 from ..errors import GuestError, HostError, host_trouble
 from ..trees import remove_tree
@@ -73,10 +73,18 @@ class ProgramState:
                     logger.warning("what the program has saved (%d) is broken and is not used: %s", number, error)
             remove_tree(self._folder / str(number))
 
-    def take(self, door: Door, names: Collection[str], progress: Progress, cpu_seconds: float | None) -> None:
+    def take(
+        self,
+        door: Door,
+        names: Collection[str],
+        progress: Progress,
+        cpu_seconds: float | None,
+        wanted: Callable[[], bool] = always,
+    ) -> None:
         """Copy these files of `saved/` in the guest's folder; the set is the newest, and durable, when this returns.
 
-        `progress` is the job's at that moment, `cpu_seconds` what the program says of its own CPU time.
+        `progress` is the job's at that moment, `cpu_seconds` what the program says of its own CPU time. It is cut off
+        when it is not `wanted` any more.
 
         :raise GuestError: there is no whole set of the task's files.
         :raise HostError: there is no room, or it cannot be written; what was kept before is as it was.
@@ -87,7 +95,7 @@ class ProgramState:
         with host_trouble("keep what the program has saved"):
             self._make_folders(new)
             try:
-                record = self._copy_all(door, sorted(set(names)), new)
+                record = self._copy_all(door, sorted(set(names)), new, wanted)
                 progress = at_checkpoint(account(progress, CreditReport(cpu_seconds=cpu_seconds)))
                 _write(new / RECORD, {"format": FORMAT, "files": record, "progress": asdict(progress)})
                 sync_folder(new)
@@ -108,7 +116,7 @@ class ProgramState:
             sync_folder(self._folder.parent)
         new.mkdir()
 
-    def _copy_all(self, door: Door, names: Collection[str], target: Path) -> dict[str, Any]:
+    def _copy_all(self, door: Door, names: Collection[str], target: Path, wanted: Callable[[], bool]) -> dict[str, Any]:
         sizes = {}
         for name in names:
             with _opened(door, name) as source:
@@ -118,7 +126,7 @@ class ProgramState:
         record = {}
         for name, size in sizes.items():
             with _opened(door, name) as source, (target / name).open("xb") as file:
-                if copy_content(source, file.fileno(), size) != size or os.fstat(source).st_size != size:
+                if copy_content(source, file.fileno(), size, wanted) != size or os.fstat(source).st_size != size:
                     raise GuestError(f"saved/{name} has changed while it was copied")
                 os.fsync(file.fileno())
             record[name] = {"size": size, "sha256": sha256_of(target / name)}

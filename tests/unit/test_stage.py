@@ -9,10 +9,12 @@ import pytest
 
 from bridge.copying import copy_content
 from bridge.errors import HostError, ImageError, JobFileError
+from bridge.guest.collect import collect
 from bridge.guest.stage import stage_in
 from bridge.job import Job
 from protocol import layout
 from protocol.codec import decode
+from protocol.files import Door
 from protocol.layout import Share
 from protocol.messages import Command, HostState, InitData, Task
 
@@ -128,6 +130,26 @@ def test_copies_are_whole_whatever_the_file_systems(tmp_path: Path) -> None:
             assert target.read_bytes() == data
         finally:
             target.unlink()
+
+
+def test_a_copy_that_nobody_wants_any_more_is_cut_off(tmp_path: Path) -> None:
+    """An abort used to wait for gigabytes that were on their way."""
+    (tmp_path / "a").write_bytes(b"x" * 5_000_000)
+    wanted = iter([True, True, False])
+    with (
+        (tmp_path / "a").open("rb") as source,
+        open("/dev/null", "wb") as file,
+        pytest.raises(OSError, match="not wan"),
+    ):
+        copy_content(source.fileno(), file.fileno(), 5_000_000, lambda: next(wanted))
+    share = Share.two_folders(tmp_path / "shared")
+    (share.guest / layout.OUT).mkdir(parents=True)
+    for name in ("b", "c"):
+        (share.guest / layout.OUT / name).write_text("result")
+    places = {name: tmp_path / name for name in ("b", "c")}
+    with Door(share.guest) as door, pytest.raises(HostError, match=r"bring the output b .*; .*bring the output c"):
+        collect(door, places, tmp_path, lambda: False)
+    assert sorted(os.listdir(tmp_path)) == ["a", "shared"]
 
 
 def test_a_file_that_grows_is_copied_no_further_than_it_was_promised(tmp_path: Path) -> None:
