@@ -83,6 +83,8 @@ def run(
     `words` are the command line's. Without `init_data` and `ipc` there is no client.
     """
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO)
+    # A line that cannot be written is lost; the reason, with a traceback, would only take its place.
+    logging.raiseExceptions = False
     # qemu.qmp reports each lost connection as an error of its own; we say what became of the machine.
     getLogger("qemu.qmp").setLevel(logging.CRITICAL)
     # Volunteers read this, and the client uploads only the last 63 KB: no command lines.

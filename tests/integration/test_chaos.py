@@ -38,6 +38,9 @@ PLANS = {
         QUIT_EARLY,
         Fault(Step.RESTORE, Harm.EIO, call=Call("open", "/machine/checkpoints.json")),
     ),
+    "a line of the log that cannot be written": (  # it used to leave a traceback; seed 1009
+        Fault(Step.RUN, Harm.EIO, call=Call("write", "/stderr.txt", 2)),
+    ),
     "killed when the results are home": (
         Fault(Step.HOME, Harm.LAST_CALL, call=Call("rename", ".vmbridge.home"), after=True),
     ),
