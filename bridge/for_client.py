@@ -29,7 +29,7 @@ from .errors import BridgeError, HostError, OverBound
 from .failures import FAILURES, count_failure, forget_failures
 from .for_guest import for_guest
 from .home import HOME, Home, read_home, write_home
-from .job import CHECKPOINT_PERIOD_S, Job, read_job
+from .job import CHECKPOINT_PERIOD_S, MachineTask, read_job
 from .life.accounting import Progress, Spent
 from .life.checkpoints import no_room
 from .life.decide import End
@@ -138,7 +138,7 @@ def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Op
             logger.info("the results are at their places already, from an earlier start")
             _clean(slot.directory)
             return asyncio.run(_tell_the_rest(slot, init_data, ipc, home))
-        job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
+        job = _adapted(read_job(slot.directory, slot.resolve).machine_tasks[0], init_data, options)
         return asyncio.run(_live(job, init_data, ipc, options))
     except BridgeError as error:
         return verdict_on(error)
@@ -155,7 +155,7 @@ def _clean(directory: Path) -> None:
         logger.warning("not all is cleaned up: %s", error)
 
 
-def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
+def _adapted(job: MachineTask, init_data: InitData | None, options: Options) -> MachineTask:
     """Fill in what the job file leaves to the command line and to the client, in this order."""
     client = init_data or InitData()
     by_client = math.ceil(client.ncpus) or None
@@ -171,7 +171,7 @@ def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
     )
 
 
-async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
+async def _live(job: MachineTask, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
     trickles = None if ipc is None else Trickles(job.directory)
     link = _link(init_data, ipc, trickles)
     side = _ClientSide(link, init_data or InitData(), job, trickles, options, cpu_time=job.cpu_time)
@@ -245,7 +245,7 @@ async def _tell_the_rest(slot: Slot, init_data: InitData | None, ipc: AppIpc | N
         link.stop()
 
 
-def _going_on(job: Job, init_data: InitData) -> GoingOn:
+def _going_on(job: MachineTask, init_data: InitData) -> GoingOn:
     # A saved state is at most all of the machine's memory and what its processors and devices hold.
     need = (job.memory_mb + 64) << 20
     project = Path(init_data.project_dir)
@@ -279,7 +279,7 @@ class _ClientSide:
         self,
         link: ClientLink | None,
         init_data: InitData,
-        job: Job | None,
+        job: MachineTask | None,
         trickles: Trickles | None,
         options: Options,
         *,

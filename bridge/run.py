@@ -18,7 +18,7 @@ from .errors import HypervisorError
 from .guest.stage import stage_in
 from .hypervisors import Hypervisor, MachineSpec, choose
 from .image import Image, load_image
-from .job import Job
+from .job import MachineTask
 from .life.accounting import Progress
 from .life.checkpoints import any_recorded
 from .life.decide import Outcome
@@ -57,7 +57,7 @@ def by_signals(life: TaskLife) -> Iterator[None]:
 
 
 async def run_job(
-    job: Job,
+    job: MachineTask,
     audience: Audience,
     steering: Steering = by_signals,
     *,
@@ -114,7 +114,7 @@ def _can_go_on(machine: Path) -> bool:
 
 
 def _machine_spec(
-    job: Job, place: Workplace, backend: type[Hypervisor], image: Image | None, largest_file: int | None
+    job: MachineTask, place: Workplace, backend: type[Hypervisor], image: Image | None, largest_file: int | None
 ) -> MachineSpec:
     share = Share.one_folder(place.shared) if backend.one_folder else Share.two_folders(place.shared)
     return MachineSpec(

@@ -96,7 +96,7 @@ def _image_files(image: Image, manifest: Path) -> list[BundleFile]:
 
 def _job_files(file: Path, image: Image, more: Sequence[Path]) -> list[BundleFile]:
     """Return the job file and `more`, having tried what can be tried without a slot."""
-    job = parse_job(file, read_text(file, file))
+    job = parse_job(file, read_text(file, file)).machine_tasks[0]
     if job.image != file.parent / IMAGE:
         raise JobFileError(
             file, 0, "image", f"{job.image} is not where a bundle has its image. Write <image>{IMAGE}</image>; for "

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from ..job import Job
+from ..job import MachineTask
 from ..life.accounting import Progress as Figures
 from ..life.tables import State
 
@@ -38,7 +38,7 @@ class _LastingConsole(Console):
 class Terminal:
     """An `Audience` at a terminal or a log file."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: MachineTask) -> None:
         self._console = _LastingConsole(stderr=True, highlight=False, markup=False)
         self._live = self._console.is_terminal
         self._bar = Progress(

@@ -15,7 +15,7 @@ from protocol.messages import Command, HostState, InitData
 from ..copying import copy_content
 from ..errors import ImageError, JobFileError, host_trouble
 from ..image.elf import ENOUGH, needs_interpreter
-from ..job import Job
+from ..job import MachineTask
 from .folders import make_anew
 
 EXECUTABLE = 0o755
@@ -23,7 +23,7 @@ PLAIN = 0o644
 
 
 def stage_in(
-    job: Job,
+    job: MachineTask,
     share: layout.Share,
     *,
     agent: bytes | None,
@@ -107,7 +107,7 @@ def refuse_dynamic(program: Path) -> None:
         )
 
 
-def _existing(job: Job, name: str, element: str) -> Path:
+def _existing(job: MachineTask, name: str, element: str) -> Path:
     path = job.path(name)
     if not path.is_file():
         problem = "is no file" if path.exists() else "does not exist"

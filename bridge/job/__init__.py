@@ -1,5 +1,11 @@
-"""The job file: what is to be run, as the project wrote it. `tags` reads its form, `schema` judges what it says."""
+"""The job file: what is to be run, as the project wrote it.
 
-from .schema import CHECKPOINT_PERIOD_S, Job, read_job
+tags    its form: elements and their lines
+schema  what it may say
+model   what a job is to the rest of the bridge
+"""
 
-__all__ = ["CHECKPOINT_PERIOD_S", "Job", "read_job"]
+from .model import CHECKPOINT_PERIOD_S, HostTask, Job, MachineTask, ZipOutput
+from .schema import read_job
+
+__all__ = ["CHECKPOINT_PERIOD_S", "HostTask", "Job", "MachineTask", "ZipOutput", "read_job"]

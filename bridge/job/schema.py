@@ -1,4 +1,4 @@
-"""What a job file may say, as one table, and the frozen `Job` that the rest of the bridge works with.
+"""What a job file may say, as one table, and how a `Job` is read by it.
 
 The elements are those of CERN's VMwrapper of 2009, which are those of BOINC's wrapper plus the ones for machines
 (`<virtualmachine>`, `<image>`, `<copy_file_to_VM>`, ...). An element that nobody here knows is ignored with a warning,
@@ -11,18 +11,18 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from protocol.codec import encode, is_name
 from protocol.errors import LocalProtocolError
-from protocol.messages import Task
 
 from ..errors import JobFileError
 from ..hypervisors import MACHINES
 from ..workplace import MACHINE, SHARED
+from .model import Job, MachineTask, itself
 from .tags import Element, TagError, parse
 
 logger = logging.getLogger(__name__)
@@ -30,79 +30,8 @@ logger = logging.getLogger(__name__)
 JOB_FILE = "job.xml"
 MAX_JOB_FILE_BYTES = 1_048_576
 
-CHECKPOINT_PERIOD_S = 300.0
-"""What the client's own library takes where nobody says."""
-
 OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
 """Names in the job directory that are the bridge's own or the client's; no output may be called so."""
-
-
-def itself(path: Path) -> Path:
-    """Return `path`: in an ordinary job directory a name stands for itself."""
-    return path
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One task in one machine, as its job file describes it. Files are plain names in the job directory.
-
-    `resolve` tells which file a path in the job directory stands for, as in a slot, where names are links. `cpus` is
-    None where the job file leaves it to whoever runs the job. `takes_more_arguments` says that those on the command
-    line of the bridge are meant for the program, `network` that the machine needs the internet. `cpu_time` says whose
-    the client is told: `host`, the machine's there, or `guest`, the program's in it.
-    """
-
-    file: Path
-    machine: str
-    image: Path
-    application: str
-    arguments: tuple[str, ...] = ()
-    environment: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    stdin: str | None = None
-    stdout: str | None = None
-    stderr: str | None = None
-    hypervisor: str | None = None
-    memory_mb: int = 256
-    cpus: int | None = None
-    checkpoint_period: float | None = None
-    checkpoint_files: tuple[str, ...] = ()
-    cpu_time: str = "host"
-    takes_more_arguments: bool = False
-    network: bool = False
-    resolve: Callable[[Path], Path] = field(default=itself, compare=False)
-
-    @property
-    def directory(self) -> Path:
-        """The job directory: inputs are taken from here and results are brought here."""
-        return self.file.parent
-
-    def path(self, name: str) -> Path:
-        """Return the file that `name` stands for in the job directory."""
-        return self.resolve(self.directory / name)
-
-    @property
-    def results(self) -> tuple[str, ...]:
-        """The names of all files that the guest brings back: the outputs and the standard streams that have a name."""
-        streams = (name for name in (self.stdout, self.stderr) if name is not None)
-        return tuple(dict.fromkeys((*self.outputs, *streams)))
-
-    def task(self, saved: Iterable[str] = ()) -> Task:
-        """Say the job in the protocol's words; the files that the program has `saved` are inputs too."""
-        stdin = () if self.stdin is None else (self.stdin,)
-        return Task(
-            program=self.application,
-            arg=self.arguments,
-            env=self.environment,
-            input=tuple(dict.fromkeys((*self.inputs, *stdin, *saved))),
-            output=self.results,
-            stdin=self.stdin,
-            stdout=self.stdout,
-            stderr=self.stderr,
-            checkpoint_period=CHECKPOINT_PERIOD_S if self.checkpoint_period is None else self.checkpoint_period,
-            checkpoint_file=tuple(dict.fromkeys(self.checkpoint_files)),
-        )
 
 
 def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
@@ -112,7 +41,9 @@ def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
         and the element, and says what to do.
     """
     file = Path(os.path.abspath(directory)) / JOB_FILE  # so that no name in a command begins with "-" or holds "x:"
-    return replace(parse_job(file, read_text(file, resolve(file))), resolve=resolve)
+    job = parse_job(file, read_text(file, resolve(file)))
+    tasks = (replace(task, resolve=resolve) if isinstance(task, MachineTask) else task for task in job.tasks)
+    return replace(job, tasks=tuple(tasks), resolve=resolve)
 
 
 def read_text(file: Path, real: Path) -> str:
@@ -150,14 +81,14 @@ def parse_job(file: Path, text: str) -> Job:
         raise JobFileError(file, root.line, root.name, "a job file begins with <job_desc>")
     reader = _Reader(file)
     task = _machine_task(reader, root)
-    job = Job(file=file, **reader.values(task))
+    job = MachineTask(file=file, **reader.values(task))
     if job.application in job.checkpoint_files:
         raise reader.error(task, f"names the program {job.application!r} as a <checkpoint_filename>")
     try:
         encode(job.task(job.checkpoint_files))
     except LocalProtocolError as error:
         raise reader.error(task, f"cannot be told to a guest: {error.reason}") from error
-    return replace(job, image=file.parent / job.image)
+    return Job(file, (replace(job, image=file.parent / job.image),))
 
 
 def _machine_task(reader: _Reader, root: Element) -> Element:
@@ -189,7 +120,7 @@ class _Reader:
         logger.warning("%s, line %d: <%s> is not known here and ignored", self._file, element.line, element.name)
 
     def values(self, task: Element) -> dict[str, Any]:
-        """Return the fields of `Job` that the elements of `task` set."""
+        """Return the fields of `MachineTask` that the elements of `task` set."""
         values: dict[str, Any] = {}
         for child in task.children:
             row = _TABLE.get(child.name)
@@ -321,7 +252,7 @@ _NO_FIELD = ""
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One element of a task: the field of `Job` that it sets, how its text is read; what to do where it must stand."""
+    """One element of a task: the field that it sets, how its text is read, what to do where it must stand."""
 
     field: str
     read: Callable[[str], Any]

@@ -23,7 +23,7 @@ from ..guest.collect import collect, stderr_tail
 from ..guest.command import Commands
 from ..guest.watch import Watch
 from ..hypervisors import Hypervisor, MachineState, Networked, Saves
-from ..job import Job
+from ..job import MachineTask
 from .accounting import Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
 from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read_spent
 from .decide import Facts, Outcome, decide, machine_failed, may_go_on
@@ -83,7 +83,7 @@ class TaskLife:
 
     def __init__(
         self,
-        job: Job,
+        job: MachineTask,
         share: Share,
         scratch: Path,
         hypervisor: Hypervisor,

@@ -19,7 +19,7 @@ from bridge.hypervisors.qemu.command_line import Accelerated, machine
 from bridge.hypervisors.qemu.machine import security_model
 from bridge.hypervisors.qemu.probe import find, probe
 from bridge.image import Image, cpio, load_image
-from bridge.job import Job
+from bridge.job import MachineTask
 from guest_side import read_agent
 from protocol.layout import Share
 from protocol.messages import GuestState, Status
@@ -91,7 +91,7 @@ class _Bench:
     def boot(self, image: Image, up: Up, *, exports: bool = True) -> float:
         """Start a machine, wait until it is `up`, end it; return the seconds that this took."""
         share = Share.two_folders(self.folder / "shared")
-        job = Job(self.folder / "job.xml", "bench", image.kernel.parent, "worker")
+        job = MachineTask(self.folder / "job.xml", "bench", image.kernel.parent, "worker")
         spec = MachineSpec("bench", self.folder, share, image, job.memory_mb, job.cpus or 1)
         (self.folder / "worker").write_text(_PROGRAM)
         make_anew(share)

@@ -23,7 +23,7 @@ from bridge.guest.stage import stage_in
 from bridge.hypervisors import HYPERVISORS, Hypervisor, MachineSpec, MachineState, Saves, load
 from bridge.hypervisors.qemu import Qemu
 from bridge.image import load_image
-from bridge.job import Job
+from bridge.job import MachineTask
 from bridge.trees import remove_tree
 from guest_side import read_agent
 from protocol.codec import decode, encode
@@ -46,7 +46,7 @@ async def machine(name: str, directory: Path, image_path: Path) -> AsyncIterator
     (directory / "machine").mkdir()
     image = load_image(image_path) if backend.needs_image else None
     spec = MachineSpec("contract", directory / "machine", share, image, 256, 1)
-    job = Job(directory / "job.xml", "contract", image_path, "worker")
+    job = MachineTask(directory / "job.xml", "contract", image_path, "worker")
     stage_in(job, share, agent=read_agent("x86_64"), static_only=False)
     found = backend(spec)
     try:

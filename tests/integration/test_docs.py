@@ -73,7 +73,7 @@ def test_admins(tmp_path: Path, shell: dict[str, str]) -> None:
 
 def check_templates(text: str, folder: Path) -> None:
     """The server's templates, which cannot be tried here, name the files that the job file of the page names."""
-    job = read_job(folder)
+    [job] = read_job(folder).machine_tasks
     _, for_inputs, for_outputs = re.findall(r"^```xml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     opened = [element.text for element in ElementTree.fromstring(for_inputs).iter("open_name")]
     assert opened == [job.application, *job.inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from bridge.client.slot import Slot
 from bridge.client.trickles import Trickles
 from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _going_on, _tell_the_rest
 from bridge.home import Home
-from bridge.job import Job
+from bridge.job import MachineTask
 from bridge.life.accounting import Progress, Spent
 from bridge.options import Options
 from bridge.verdict import Finish, Leave, Verdict
@@ -150,9 +151,9 @@ def test_the_client_is_told_the_cpu_time_that_the_job_file_names(
 
 def test_what_the_client_was_told_before_is_the_least_of_its_kind(tmp_path: Path) -> None:
     """The client's own figure is of whichever kind the job file names."""
+    task = MachineTask(tmp_path / "job.xml", "vm", Path("image"), "w")
     host, guest = (
-        _going_on(Job(tmp_path / "job.xml", "vm", Path("image"), "w", cpu_time=whose), InitData(wu_cpu_time=9.0)).spent
-        for whose in ("host", "guest")
+        _going_on(replace(task, cpu_time=whose), InitData(wu_cpu_time=9.0)).spent for whose in ("host", "guest")
     )
     assert host == Spent(host_s=9.0) and guest == Spent(guest_s=9.0)
 
@@ -165,7 +166,7 @@ def test_trickles_about_the_work_done(tmp_path: Path) -> None:
     from bridge.client.link import ClientLink
 
     trickles = Trickles(tmp_path)
-    job = Job(tmp_path / "job.xml", "vm", Path("image"), "worker")
+    job = MachineTask(tmp_path / "job.xml", "vm", Path("image"), "worker")
 
     async def go() -> None:
         link = ClientLink(AppIpc(memoryview(bytearray(SIZE))), InitData(), alive=lambda pid: True)

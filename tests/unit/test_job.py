@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from bridge.errors import JobFileError
-from bridge.job import Job, read_job
+from bridge.job import MachineTask, read_job
 from bridge.job.schema import MAX_JOB_FILE_BYTES, parse_job, split_command_line
 from bridge.job.tags import Element, TagError, parse
 
@@ -47,16 +47,22 @@ VMWRAPPER_2009 = """<job_desc>
 </job_desc>"""
 
 
+def only_task(text: str) -> MachineTask:
+    """The task of a job that has one."""
+    [task] = parse_job(FILE, text).machine_tasks
+    return task
+
+
 def with_task(inner: str) -> str:
     return MINIMAL.replace("  </task>", f"    {inner}\n  </task>")
 
 
 def test_the_smallest_job() -> None:
-    assert parse_job(FILE, MINIMAL) == Job(FILE, "vm", Path("/slot/image"), "worker")
+    assert only_task(MINIMAL) == MachineTask(FILE, "vm", Path("/slot/image"), "worker")
 
 
 def test_a_job_of_2009_runs_unchanged() -> None:
-    job = parse_job(FILE, VMWRAPPER_2009)
+    job = only_task(VMWRAPPER_2009)
     assert job.machine == "CernVM"
     assert job.inputs == ("in", "stdin_worker")
     assert job.arguments == ("5", "two words", '--name="x', 'y"', "")
@@ -72,19 +78,19 @@ def test_the_other_elements() -> None:
         "<enable_network/>"
         "<setenv>A=1</setenv><setenv>B=x y</setenv><hypervisor>qemu</hypervisor>"
     )
-    job = parse_job(FILE, with_task(elements))
+    job = only_task(with_task(elements))
     assert (job.memory_mb, job.cpus, job.checkpoint_period, job.network) == (512, 2, 12.5, True)
     assert job.environment == ("A=1", "B=x y") and job.hypervisor == "qemu"
 
 
 @pytest.mark.parametrize(("text", "whose"), [("host", "host"), ("guest", "guest"), ("", "host")])
 def test_whose_cpu_time_the_client_is_told(text: str, whose: str) -> None:
-    assert parse_job(FILE, with_task(f"<cpu_time>{text}</cpu_time>")).cpu_time == whose
-    assert parse_job(FILE, MINIMAL).cpu_time == "host"
+    assert only_task(with_task(f"<cpu_time>{text}</cpu_time>")).cpu_time == whose
+    assert only_task(MINIMAL).cpu_time == "host"
 
 
 def test_an_absolute_image_path_stays_absolute() -> None:
-    job = parse_job(FILE, MINIMAL.replace("<image>image", "<image>/images/tiny"))
+    job = only_task(MINIMAL.replace("<image>image", "<image>/images/tiny"))
     assert job.image == Path("/images/tiny")
 
 
@@ -94,12 +100,12 @@ def test_loose_form_is_fine() -> None:
         "<virtualmachine> vm </virtualmachine><image>image</image><application>worker</application>"
         "<command_line>a & b &lt;c&gt; &amp;amp;</command_line><copy_file_from_VM/></task>\n</job_desc> trailing"
     )
-    job = parse_job(FILE, loose)
+    job = only_task(loose)
     assert job.arguments == ("a", "&", "b", "<c>", "&amp;") and job.outputs == ()
 
 
 def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert parse_job(FILE, with_task("<colour>blue</colour>")).machine == "vm"
+    assert only_task(with_task("<colour>blue</colour>")).machine == "vm"
     assert "/slot/job.xml, line 6: <colour> is not known here and ignored" in caplog.text
 
 
@@ -185,7 +191,7 @@ def test_a_huge_job_file(fs: FakeFilesystem) -> None:
 
 def test_a_job_file_that_is_not_utf_8(fs: FakeFilesystem) -> None:
     fs.create_file(FILE, contents=MINIMAL.replace(">vm<", ">Zürich<").encode("latin-1"))
-    assert read_job(FILE.parent).image.name == "image"
+    assert read_job(FILE.parent).machine_tasks[0].image.name == "image"
 
 
 def test_a_name_that_is_not_utf_8_is_refused_before_the_work_not_after(fs: FakeFilesystem) -> None:

@@ -16,7 +16,7 @@ import pytest
 from bridge.errors import HostError, OverBound
 from bridge.guest import watch
 from bridge.hypervisors import Condition, MachineState
-from bridge.job import Job
+from bridge.job import MachineTask
 from bridge.life import holding, loop
 from bridge.life.accounting import Progress
 from bridge.life.decide import End, Outcome
@@ -61,7 +61,7 @@ def live(
         machine_spec = spec(directory)
         machine = kind(machine_spec, script)
         heard_by = audience or Recorder()
-        job = Job(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
+        job = MachineTask(directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
         life = TaskLife(
             job,
             machine_spec.share,

@@ -14,7 +14,7 @@ import pytest
 
 from bridge.errors import GuestError, HostError
 from bridge.hypervisors import MachineSpec
-from bridge.job import Job
+from bridge.job import MachineTask
 from bridge.job.schema import parse_job
 from bridge.life import restoring
 from bridge.life.accounting import Progress
@@ -479,7 +479,7 @@ class Unsaved:
     def live(self, prepare: Callable[[FakeObeyingMachine, TaskLife], None], files: tuple[str, ...]) -> Lived:
         async def go() -> Lived:
             machine = FakeObeyingMachine(self.spec)
-            job = Job(self.directory / "job.xml", "vm", Path("image"), "worker", checkpoint_files=files)
+            job = MachineTask(self.directory / "job.xml", "vm", Path("image"), "worker", checkpoint_files=files)
 
             def stage(seq: int, saved: object) -> None:
                 self.staged = sorted(dict(saved))  # type: ignore[call-overload]
@@ -546,7 +546,7 @@ def test_the_job_file_names_the_files(tmp_path: Path) -> None:
         "<checkpoint_filename>state</checkpoint_filename><checkpoint_filename>in.txt</checkpoint_filename>"
         "</task></job_desc>"
     )
-    job = parse_job(tmp_path / "job.xml", text)
+    [job] = parse_job(tmp_path / "job.xml", text).machine_tasks
     assert job.task().checkpoint_file == ("state", "in.txt") and job.task().input == ("in.txt",)
     assert job.task(["state", "in.txt"]).input == ("in.txt", "state")
     with pytest.raises(Exception, match="names the program"):

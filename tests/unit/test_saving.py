@@ -15,7 +15,7 @@ from filelock import FileLock
 from bridge.errors import HostError, HypervisorError
 from bridge.guest.folders import make_anew
 from bridge.hypervisors import MachineSpec, Saves
-from bridge.job import Job
+from bridge.job import MachineTask
 from bridge.life import checkpoints, loop, restoring, saving
 from bridge.life.accounting import Progress, Spent
 from bridge.life.checkpoints import (
@@ -96,7 +96,7 @@ class Slot:
             assert isinstance(machine, Saves)
             machine.saved, machine.copies = list(self.saved), dict(self.copies)
             audience = Recorder()
-            job = Job(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
+            job = MachineTask(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
             job = replace(job, checkpoint_files=tuple(files))
             going_on = GoingOn(period_s, room, lock, spent or Spent(), room_for)
 

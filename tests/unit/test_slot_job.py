@@ -19,7 +19,7 @@ from bridge.guest.collect import collect
 from bridge.guest.stage import stage_in
 from bridge.home import HOME, Home, read_home, write_home
 from bridge.image import load_image
-from bridge.job import Job, read_job
+from bridge.job import MachineTask, read_job
 from bridge.life.accounting import Progress
 from bridge.options import Options
 from bridge.verdict import Finish
@@ -59,7 +59,7 @@ def slot(tmp_path: Path) -> Slot:
 
 
 def test_everything_is_found_through_its_link(slot: Slot) -> None:
-    job = read_job(slot.directory, slot.resolve)
+    [job] = read_job(slot.directory, slot.resolve).machine_tasks
     share = Share.two_folders(slot.directory / "shared")
     stage_in(job, share, agent=None, static_only=False)
     assert (share.host / "in/worker").read_text() == "#!/bin/sh\n", "under the name that the job file uses"
@@ -69,7 +69,7 @@ def test_everything_is_found_through_its_link(slot: Slot) -> None:
 
 
 def test_a_result_goes_where_its_link_points(slot: Slot) -> None:
-    job = read_job(slot.directory, slot.resolve)
+    [job] = read_job(slot.directory, slot.resolve).machine_tasks
     guest = slot.directory / "shared/guest"
     (guest / OUT).mkdir(parents=True)
     (guest / OUT / "out.txt").write_text("-4.25\n")
@@ -109,7 +109,7 @@ def test_a_job_file_that_was_not_downloaded_is_told_with_its_target(slot: Slot) 
 
 def test_a_link_to_nowhere_is_told_with_its_target(slot: Slot) -> None:
     (slot.directory.parent.parent / "projects/p/in.txt_0123abcd").unlink()
-    job = read_job(slot.directory, slot.resolve)
+    [job] = read_job(slot.directory, slot.resolve).machine_tasks
     with pytest.raises(JobFileError, match=r"projects/p/in\.txt_0123abcd does not exist"):
         stage_in(job, Share.two_folders(slot.directory / "shared"), agent=None, static_only=False)
 
@@ -129,20 +129,22 @@ def test_a_link_to_nowhere_is_told_with_its_target(slot: Slot) -> None:
 def test_what_the_job_file_leaves_open(
     job: dict[str, float], client: InitData, options: Options, expected: tuple[object, ...]
 ) -> None:
-    plain = Job(Path("/slot/job.xml"), "vm", Path("/slot/image"), "worker")
+    plain = MachineTask(Path("/slot/job.xml"), "vm", Path("/slot/image"), "worker")
     adapted = _adapted(replace(plain, **job), client, options)  # type: ignore[arg-type]
     assert (adapted.cpus, adapted.memory_mb, adapted.checkpoint_period) == expected
 
 
 @pytest.mark.parametrize(("takes", "arguments"), [(True, ("a", "b")), (False, ("a",))])
 def test_more_arguments_go_to_a_program_that_takes_them(takes: bool, arguments: tuple[str, ...]) -> None:
-    job = Job(Path("/slot/job.xml"), "vm", Path("i"), "worker", arguments=("a",), takes_more_arguments=takes)
+    job = MachineTask(Path("/slot/job.xml"), "vm", Path("i"), "worker", arguments=("a",), takes_more_arguments=takes)
     assert _adapted(job, None, Options(arguments=("b",))).arguments == arguments
 
 
 def test_the_clients_own_stderr_is_not_replaced_by_the_programs() -> None:
-    job = Job(Path("/slot/job.xml"), "vm", Path("i"), "worker", outputs=("a", "stderr.txt"), stderr="stderr.txt")
-    assert _adapted(job, None, Options()).results == ("a",), "old job files name it so, to have it appended"
+    job = MachineTask(Path("/slot/job.xml"), "vm", Path("i"), "worker", outputs=("a", "stderr.txt"))
+    assert _adapted(replace(job, stderr="stderr.txt"), None, Options()).results == ("a",), (
+        "old job files name it so, to have it appended"
+    )
 
 
 def test_a_disk_too_full_for_the_finish_file_is_no_error(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

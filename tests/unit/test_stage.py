@@ -11,7 +11,7 @@ from bridge.copying import copy_content
 from bridge.errors import HostError, ImageError, JobFileError
 from bridge.guest.collect import collect
 from bridge.guest.stage import stage_in
-from bridge.job import Job
+from bridge.job import MachineTask
 from protocol import layout
 from protocol.codec import decode
 from protocol.files import Door
@@ -22,12 +22,12 @@ DYNAMIC = Path("/bin/sh")
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> MachineTask:
     directory = tmp_path / "job"
     directory.mkdir()
     (directory / "worker").write_text("#!/bin/sh\n")
     (directory / "in.txt").write_bytes(os.urandom(100_000))
-    return Job(directory / "job.xml", "vm", Path("image"), "worker", inputs=("in.txt",), outputs=("out.txt",))
+    return MachineTask(directory / "job.xml", "vm", Path("image"), "worker", inputs=("in.txt",), outputs=("out.txt",))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def agent() -> bytes:
 
 
 @pytest.mark.behaviour("B1")
-def test_two_folders(job: Job, agent: bytes) -> None:
+def test_two_folders(job: MachineTask, agent: bytes) -> None:
     share = Share.two_folders(job.directory / "shared")
     stage_in(job, share, agent=agent, static_only=True)
     assert set(os.listdir(share.host)) == {layout.COMMAND, layout.TASK, layout.IN, layout.AGENT}
@@ -50,14 +50,14 @@ def test_two_folders(job: Job, agent: bytes) -> None:
     assert isinstance(command, Command) and (command.seq, command.state) == (1, HostState.RUN)
 
 
-def test_what_the_client_says_of_the_job(job: Job) -> None:
+def test_what_the_client_says_of_the_job(job: MachineTask) -> None:
     share = Share.two_folders(job.directory / "shared")
     stage_in(job, share, agent=None, static_only=False, init_data=InitData(wu_name="w", p_fpops=4e9))
     assert (share.host / layout.INIT_DATA).read_bytes() == b"wu_name w\np_fpops 4000000000.0\n"
 
 
 @pytest.mark.behaviour("B17")
-def test_one_folder_gets_copies_because_the_guest_can_write_there(job: Job) -> None:
+def test_one_folder_gets_copies_because_the_guest_can_write_there(job: MachineTask) -> None:
     share = Share.one_folder(job.directory / "shared")
     stage_in(job, share, agent=None, static_only=False)
     staged = share.host / "in" / "in.txt"
@@ -68,7 +68,7 @@ def test_one_folder_gets_copies_because_the_guest_can_write_there(job: Job) -> N
 
 
 @pytest.mark.behaviour("B10")
-def test_nothing_from_before_is_left(job: Job, agent: bytes) -> None:
+def test_nothing_from_before_is_left(job: MachineTask, agent: bytes) -> None:
     share = Share.two_folders(job.directory / "shared")
     stage_in(job, share, agent=agent, static_only=False)
     (share.guest / "finished").write_text("code 0\n")
@@ -83,7 +83,7 @@ def test_no_two_names_of_the_protocol_are_the_same() -> None:
     assert not host & guest, "both folders may be one"
 
 
-def test_a_program_that_is_dynamic(job: Job, agent: bytes) -> None:
+def test_a_program_that_is_dynamic(job: MachineTask, agent: bytes) -> None:
     (job.directory / "worker").unlink()
     (job.directory / "worker").symlink_to(DYNAMIC)
     share = Share.two_folders(job.directory / "shared")
@@ -93,7 +93,7 @@ def test_a_program_that_is_dynamic(job: Job, agent: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["worker", "in.txt"])
-def test_a_file_that_is_not_there(job: Job, agent: bytes, name: str) -> None:
+def test_a_file_that_is_not_there(job: MachineTask, agent: bytes, name: str) -> None:
     (job.directory / name).unlink()
     with pytest.raises(JobFileError, match=f"{name} does not exist. Put it into the job directory"):
         stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
@@ -103,7 +103,7 @@ def test_a_file_that_is_not_there(job: Job, agent: bytes, name: str) -> None:
     assert not (job.directory / "shared").exists(), "nothing was begun"
 
 
-def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: Job, agent: bytes, tmp_path: Path) -> None:
+def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: MachineTask, agent: bytes, tmp_path: Path) -> None:
     (tmp_path / "real").write_text("content")
     (job.directory / "in.txt").unlink()
     (job.directory / "in.txt").symlink_to(tmp_path / "real")
@@ -113,7 +113,7 @@ def test_an_input_that_is_a_link_is_staged_as_what_it_names(job: Job, agent: byt
     assert (share.host / "in" / "in.txt").read_text() == "content"
 
 
-def test_a_folder_that_cannot_be_made(job: Job, agent: bytes) -> None:
+def test_a_folder_that_cannot_be_made(job: MachineTask, agent: bytes) -> None:
     (job.directory / "file").write_text("x")
     with pytest.raises(HostError, match=r"cannot make the shared folder: Not a directory"):
         stage_in(job, Share.two_folders(job.directory / "file" / "shared"), agent=agent, static_only=False)
@@ -160,7 +160,7 @@ def test_a_file_that_grows_is_copied_no_further_than_it_was_promised(tmp_path: P
     assert (tmp_path / "b").stat().st_size == 1234
 
 
-def test_a_result_cannot_take_the_place_of_a_folder(job: Job, agent: bytes) -> None:
+def test_a_result_cannot_take_the_place_of_a_folder(job: MachineTask, agent: bytes) -> None:
     (job.directory / "out.txt").mkdir()
     with pytest.raises(JobFileError, match=r"out\.txt is a folder\. Move it away"):
         stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
