@@ -2,6 +2,7 @@
 
 client/       the BOINC client: shared memory and small files in the slot
 hypervisors/  what runs the machine
+host/         programs of this host, without a machine
 guest/        the guest, known only by its files in the share
 life/         the middle: small tables of states, and the one loop
 job/          the job file
