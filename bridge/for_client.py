@@ -29,19 +29,20 @@ from .errors import BridgeError, HostError, OverBound
 from .failures import FAILURES, count_failure, forget_failures
 from .for_guest import for_guest
 from .home import HOME, Home, read_home, write_home
-from .job import CHECKPOINT_PERIOD_S, MachineTask, read_job
+from .job import CHECKPOINT_PERIOD_S, HostTask, Job, MachineTask, read_job
 from .life.accounting import Progress, Spent
 from .life.checkpoints import no_room
 from .life.decide import End
 from .life.disk_use import LOOK_EVERY_S, over_bound, used_bytes
 from .life.earnings import Earnings
-from .life.loop import TaskLife
 from .life.saving import GoingOn
+from .life.sequence import JobLife
 from .life.tables import State
+from .on_host import OnHost
 from .options import OptionError, Options, parse_options
 from .run import by_signals, run_job
 from .verdict import WHEN_MENDED_S, Finish, Leave, TemporaryExit, Verdict, verdict_of, verdict_on
-from .workplace import MACHINE, occupy
+from .workplace import MACHINE, MARK, occupy
 
 logger = getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Op
             logger.info("the results are at their places already, from an earlier start")
             _clean(slot.directory)
             return asyncio.run(_tell_the_rest(slot, init_data, ipc, home))
-        job = _adapted(read_job(slot.directory, slot.resolve).machine_tasks[0], init_data, options)
+        job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
         return asyncio.run(_live(job, init_data, ipc, options))
     except BridgeError as error:
         return verdict_on(error)
@@ -149,32 +150,46 @@ def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Op
 def _clean(directory: Path) -> None:
     """Remove what an earlier start was cut off from removing; if that fails, the job is no less done."""
     try:
-        with occupy(directory):
-            pass
+        if (directory / MARK).exists():
+            with occupy(directory):
+                pass
     except BridgeError as error:
         logger.warning("not all is cleaned up: %s", error)
 
 
-def _adapted(job: MachineTask, init_data: InitData | None, options: Options) -> MachineTask:
+def _adapted(job: Job, init_data: InitData | None, options: Options) -> Job:
     """Fill in what the job file leaves to the command line and to the client, in this order."""
     client = init_data or InitData()
-    by_client = math.ceil(client.ncpus) or None
+    tasks = (
+        task if isinstance(task, HostTask) else _adapted_task(task, client, options)
+        for task in map(_without_our_stderr, job.tasks)
+    )
+    return replace(job, tasks=tuple(tasks))
+
+
+def _without_our_stderr(task: HostTask | MachineTask) -> HostTask | MachineTask:
+    stdout, stderr = (None if stream == STDERR else stream for stream in (task.stdout, task.stderr))
+    return replace(task, stdout=stdout, stderr=stderr)
+
+
+def _adapted_task(task: MachineTask, client: InitData, options: Options) -> MachineTask:
     return replace(
-        job,
-        cpus=min(options.cpus or job.cpus or by_client or 1, MAX_CPUS),
-        memory_mb=options.memory_mb or job.memory_mb,
-        arguments=job.arguments + (options.arguments if job.takes_more_arguments else ()),
-        outputs=tuple(name for name in job.outputs if name != STDERR),
-        stdout=None if job.stdout == STDERR else job.stdout,
-        stderr=None if job.stderr == STDERR else job.stderr,
-        checkpoint_period=max(job.checkpoint_period or 0.0, client.checkpoint_period) or None,
+        task,
+        cpus=min(options.cpus or task.cpus or math.ceil(client.ncpus) or 1, MAX_CPUS),
+        memory_mb=options.memory_mb or task.memory_mb,
+        arguments=task.arguments + (options.arguments if task.takes_more_arguments else ()),
+        outputs=tuple(name for name in task.outputs if name != STDERR),
+        checkpoint_period=max(task.checkpoint_period or 0.0, client.checkpoint_period) or None,
     )
 
 
-async def _live(job: MachineTask, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
+async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
     trickles = None if ipc is None else Trickles(job.directory)
     link = _link(init_data, ipc, trickles)
-    side = _ClientSide(link, init_data or InitData(), job, trickles, options, cpu_time=job.cpu_time)
+    client = init_data or InitData()
+    machine = job.machine_tasks[0] if job.machine_tasks else None
+    cpu_time = "host" if machine is None else machine.cpu_time
+    side = _ClientSide(link, client, job, trickles, options, cpu_time=cpu_time)
     try:
         ended = await run_job(
             job,
@@ -182,12 +197,21 @@ async def _live(job: MachineTask, init_data: InitData | None, ipc: AppIpc | None
             side.steering,
             hypervisor=options.hypervisor,
             home=lambda finished: write_home(
-                job.directory, Home(finished.message or "finished", side.figures, job.cpu_time)
+                job.directory, Home(finished.message or "finished", side.figures, cpu_time)
             ),
-            going_on=_going_on(job, init_data or InitData()),
+            going_on=_going_on(job, client),
             project=trickles,
-            init_data=None if init_data is None else for_guest(init_data, cpus=job.cpus or 1),
+            init_data=None if init_data is None else for_guest(init_data, cpus=(machine and machine.cpus) or 1),
             largest_file=_largest_file(init_data),
+            spent=_spent(client, cpu_time),
+            on_host=OnHost(
+                job,
+                project_dir=client.project_dir,
+                nthreads=options.cpus or 1,
+                device=client.gpu_device_num if client.gpu_device_num >= 0 else options.device,
+                arguments=options.arguments,
+                use_tstp=options.use_tstp,
+            ),
         )
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)
@@ -211,6 +235,11 @@ async def _live(job: MachineTask, init_data: InitData | None, ipc: AppIpc | None
     finally:
         if link is not None:
             link.stop()
+
+
+def _spent(client: InitData, cpu_time: str) -> Spent:
+    """Return what the client was told before, which is of whichever kind the job file names."""
+    return Spent(guest_s=client.wu_cpu_time) if cpu_time == "guest" else Spent(client.wu_cpu_time)
 
 
 def _largest_file(init_data: InitData | None) -> int | None:
@@ -245,15 +274,15 @@ async def _tell_the_rest(slot: Slot, init_data: InitData | None, ipc: AppIpc | N
         link.stop()
 
 
-def _going_on(job: MachineTask, init_data: InitData) -> GoingOn:
+def _going_on(job: Job, init_data: InitData) -> GoingOn:
+    machine = job.machine_tasks[0] if job.machine_tasks else None
     # A saved state is at most all of the machine's memory and what its processors and devices hold.
-    need = (job.memory_mb + 64) << 20
+    need = ((0 if machine is None else machine.memory_mb) + 64) << 20
     project = Path(init_data.project_dir)
     return GoingOn(
-        period_s=job.checkpoint_period or CHECKPOINT_PERIOD_S,
+        period_s=(machine and machine.checkpoint_period) or CHECKPOINT_PERIOD_S,
         room=lambda more: no_room(job.directory / MACHINE, need + more, init_data.rsc_disk_bound),
         room_for=lambda more: no_room(job.directory / MACHINE, more, init_data.rsc_disk_bound),
-        spent=Spent(guest_s=init_data.wu_cpu_time) if job.cpu_time == "guest" else Spent(init_data.wu_cpu_time),
         lock=project / SAVING_LOCK if init_data.project_dir and project.is_dir() else None,
     )
 
@@ -279,7 +308,7 @@ class _ClientSide:
         self,
         link: ClientLink | None,
         init_data: InitData,
-        job: MachineTask | None,
+        job: Job | None,
         trickles: Trickles | None,
         options: Options,
         *,
@@ -289,14 +318,15 @@ class _ClientSide:
         self._link = link
         self._of_guest = cpu_time == "guest"
         self._init_data = init_data
+        machine = job.machine_tasks[0] if job is not None and job.machine_tasks else None
         # A machine takes its memory little by little; the client plans with what it will be.
-        self._wss = None if job is None else job.memory_mb * 1024.0 * 1024.0
+        self._wss = None if machine is None else machine.memory_mb * 1024.0 * 1024.0
         self._directory = Path() if job is None else job.directory
         self._trickles = trickles
         self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s, init_data.p_fpops)
-        self._life: TaskLife | None = None
+        self._life: JobLife | None = None
         self._told_to_end = False
-        self._has_network = job is not None and job.network
+        self._has_network = machine is not None and machine.network
         self._connected = False
         self._fits: bool | None = None
         self.postponed: TemporaryExit | None = None
@@ -308,7 +338,7 @@ class _ClientSide:
         return self._told_to_end or (self._life is not None and self._life.told_to_end)
 
     @contextmanager
-    def steering(self, life: TaskLife) -> Iterator[None]:
+    def steering(self, life: JobLife) -> Iterator[None]:
         """Let the client and signals steer `life` for the time of the block."""
         self._life = life
         minding = asyncio.create_task(mind_disk(self._directory, self._init_data.rsc_disk_bound, life.fail))

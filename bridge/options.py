@@ -22,7 +22,8 @@ class Options:
     """What the command line says; None where it says nothing.
 
     `cpus` and `memory_mb` are the machine's, `arguments` more words for the program. `trickle_s` is how many seconds of
-    run time lie between two trickles of our own.
+    run time lie between two trickles of our own. `device` is the number of a GPU, for programs on the host, which
+    `use_tstp` suspends by SIGTSTP instead of SIGSTOP.
     """
 
     version: bool = False
@@ -30,6 +31,8 @@ class Options:
     memory_mb: int | None = None
     hypervisor: str | None = None
     trickle_s: float | None = None
+    device: int | None = None
+    use_tstp: bool = False
     arguments: tuple[str, ...] = ()
 
 
@@ -87,8 +90,8 @@ def _trickle(text: str) -> float | None:
 _FLAGS: dict[str, Effect] = {
     "--version": lambda options, _: replace(options, version=True),
     "-v": lambda options, _: replace(options, version=True),
-    # How a program on the host is suspended; a machine is paused, which no program in it can notice.
-    "--use_tstp": lambda options, _: options,
+    # A machine is paused, which no program in it can notice.
+    "--use_tstp": lambda options, _: replace(options, use_tstp=True),
 }
 
 _VALUES: dict[str, Effect] = {
@@ -96,12 +99,12 @@ _VALUES: dict[str, Effect] = {
     "--memory_size_mb": lambda options, text: replace(
         options, memory_mb=_whole("--memory_size_mb", text, 64, 1_048_576)
     ),
+    "--device": lambda options, text: replace(options, device=_whole("--device", text, 0, 1023)),
     "--hypervisor": lambda options, text: replace(options, hypervisor=text),
     "--trickle": lambda options, text: replace(options, trickle_s=_trickle(text)),
 }
 
 _REFUSED = {
-    "--device": "a machine has no GPU",
     "--sporadic": "sporadic applications are not supported",
     "--vmimage": "name the image in the job file",
     "--register_only": "it belongs to VirtualBox, and nothing is registered here",

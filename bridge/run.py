@@ -1,35 +1,32 @@
-"""Put the pieces together for one job: its directory, a hypervisor, the guest's agent, and the life of the task."""
+"""Put the pieces together for one job: its directory, what its tasks are run with, and its life."""
 
 from __future__ import annotations
 
 import asyncio
-import platform
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from guest_side import NotBuilt, read_agent
-from protocol.layout import Share
 from protocol.messages import Finished, InitData
 
-from .errors import HypervisorError
-from .guest.stage import stage_in
-from .hypervisors import Hypervisor, MachineSpec, choose
-from .image import Image, load_image
-from .job import MachineTask
-from .life.accounting import Progress
+from .done import Record, Recorded, Unrecorded
+from .hypervisors import choose
+from .job import Job
+from .life.accounting import UNSPENT, Progress, Spent
 from .life.checkpoints import any_recorded
 from .life.decide import Outcome
 from .life.forwarding import Project
-from .life.loop import Audience, Limited, TaskLife
-from .life.patience import Limits
+from .life.loop import Audience, TaskLife
 from .life.program_state import any_saved
 from .life.saving import GoingOn
-from .workplace import Workplace, occupy
+from .life.sequence import JobLife, Means, in_machine, is_one_machine
+from .machines import Machines
+from .on_host import OnHost
+from .workplace import occupy, own
 
-Steering = Callable[[TaskLife], AbstractContextManager[None]]
+Steering = Callable[[JobLife], AbstractContextManager[None]]
 """Who may hold, release, end and abort a life, for the time of the block."""
 
 
@@ -43,7 +40,7 @@ class Ended:
 
 
 @contextmanager
-def by_signals(life: TaskLife) -> Iterator[None]:
+def by_signals(life: JobLife) -> Iterator[None]:
     """SIGHUP, SIGINT and SIGTERM end the life cleanly."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -57,7 +54,7 @@ def by_signals(life: TaskLife) -> Iterator[None]:
 
 
 async def run_job(
-    job: MachineTask,
+    job: Job,
     audience: Audience,
     steering: Steering = by_signals,
     *,
@@ -68,76 +65,64 @@ async def run_job(
     project: Project | None = None,
     init_data: InitData | None = None,
     largest_file: int | None = None,
+    spent: Spent = UNSPENT,
+    on_host: OnHost | None = None,
 ) -> Ended:
-    """Run `job` to its end, by `hypervisor` if it is named.
+    """Run `job` to its end, its machine by `hypervisor` if it is named.
 
     `boot_s` is how long the guest may take to come up, in seconds; None is `patience.BOOT`. `home` is called in a
     thread when the results are at their places for good. With `going_on`, a job that could not end is kept where that
     can be, and goes on the next time. Trickles and uploads go to `project`; without one they are told in the log.
     `init_data` is what the program may know of what a client says about the job. No file of the machine may have more
-    than `largest_file` bytes.
+    than `largest_file` bytes. `spent` is the CPU time before, where nothing better is known. `on_host` is what runs
+    the programs of this host.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
-    backend = choose(hypervisor, job.hypervisor)
-    with occupy(job.directory, _can_go_on if going_on else lambda machine: False) as place:
-        image = load_image(job.image, job.resolve) if backend.needs_image else None
-        agent = None if backend.one_folder else _agent(image.arch if image else platform.machine())
-        spec = _machine_spec(job, place, backend, image, largest_file)
-        machine = backend(spec)
-
-        def stage(seq: int, saved: Mapping[str, Path]) -> None:
-            static_only = image is not None and image.static_programs_only
-            stage_in(
-                job,
-                spec.share,
-                agent=agent,
-                static_only=static_only,
-                seq=seq,
-                init_data=init_data,
-                saved=saved,
-            )
-
-        limited = _limits_of(backend, boot_s)
-        life = TaskLife(job, spec.share, place.machine, machine, stage, audience, limited, home, going_on, project)
+    record = Unrecorded() if going_on is None or is_one_machine(job) else Recorded(job.directory)
+    host = on_host or OnHost(job)
+    with ExitStack() as stack:
+        machines = None
+        if job.machine_tasks:
+            backend = choose(hypervisor, job.machine_tasks[0].hypervisor)
+            wanted = _wanted(job, record) if going_on else lambda machine: False
+            place = stack.enter_context(occupy(job.directory, wanted))
+            machines = Machines(backend, place, boot_s, going_on, project, init_data, largest_file)
+            for task in job.machine_tasks:  # what cannot be run is told before anything is
+                machines.image_of(task)
+            place.keep_machine = going_on is not None  # whatever fails now: the next start knows better
+        else:
+            stack.enter_context(own(job.directory))
+        life = JobLife(job, audience, _means(host, machines), record, spent=spent, home=home)
         with steering(life):
-            try:
-                outcome = await life.run()
-            finally:
-                place.keep_machine = life.kept
+            outcome = await life.run()
+        if machines is not None:
+            machines.place.keep_machine = going_on is not None and life.kept
     return Ended(outcome, life.progress, life.results)
 
 
-def _can_go_on(machine: Path) -> bool:
-    """Say whether the last owner has left something in the machine's folder from which a job can go on."""
-    return any_recorded(machine) or any_saved(machine)
+def _means(host: OnHost, machines: Machines | None) -> Means:
+    def no_machine(*_: object) -> TaskLife:
+        raise AssertionError("a job without a machine has no task in one")
 
-
-def _machine_spec(
-    job: MachineTask, place: Workplace, backend: type[Hypervisor], image: Image | None, largest_file: int | None
-) -> MachineSpec:
-    share = Share.one_folder(place.shared) if backend.one_folder else Share.two_folders(place.shared)
-    return MachineSpec(
-        name=job.machine,
-        directory=place.machine,
-        share=share,
-        image=image,
-        memory_mb=job.memory_mb,
-        cpus=job.cpus or 1,
-        network=job.network,
-        largest_file=largest_file,
+    return Means(
+        machine_life=no_machine if machines is None else machines.life,
+        host_life=host.life,
+        beside=host.beside,
+        unpack=host.unpack,
+        pack=host.pack,
+        place=None if machines is None else machines.place,
+        leave_disk=None if machines is None else machines.leave_disk,
     )
 
 
-def _agent(arch: str) -> bytes:
-    try:
-        return read_agent(arch)
-    except NotBuilt as error:
-        raise HypervisorError(str(error)) from error
+def _wanted(job: Job, record: Record) -> Callable[[Path], bool]:
+    """Return what says whether a job goes on with what its last owner has left in the machine's folder."""
 
+    def wanted(machine: Path) -> bool:
+        done = record.read()
+        tasks = 0 if done is None else done.tasks
+        to_come = any(map(in_machine, job.tasks[tasks:]))
+        return to_come and (any(map(in_machine, job.tasks[:tasks])) or any_recorded(machine) or any_saved(machine))
 
-def _limits_of(backend: type[Hypervisor], boot_s: float | None) -> Limited:
-    """A person who plays the guest may take their time."""
-    if backend.one_folder:
-        return Limited(boot=None, silence=None, hung_s=None)
-    return Limited() if boot_s is None else Limited(boot=Limits(cpu_s=boot_s, clock_s=boot_s))
+    return wanted

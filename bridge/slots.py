@@ -13,29 +13,31 @@ from typing import Any
 
 from .client.init_data import Unreadable, read_init_data
 from .client.slot import FINISH, LOCK, TEMPORARY_EXIT, Slot
-from .errors import NotInstalled
+from .done import DONE, Recorded
+from .errors import HostError, NotInstalled
 from .hypervisors.qemu.command_line import WORK_DISK
 from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
 from .life.accounting import Progress
 from .life.checkpoints import RECORD, SavedState, recorded
 from .life.program_state import FOLDER, NEW, any_saved, newest_set
-from .workplace import MACHINE, MARK, SHARED
+from .workplace import MACHINE, MARK, SHARED, Workplace
 
 
 @dataclass(slots=True)
 class Look:
     """What was found: `job` is the client's name for the job, `problems` are sentences, none if all is as it should be.
 
-    `checkpoints` are the tags that can be restored, newest first, then what the program has saved itself; `progress` is
-    the job's at the first of them. `p_fpops` is how many operations the host's benchmark does in a second, 0 if nobody
-    knows.
+    `tasks_done` is how many tasks of several are done. `checkpoints` are the tags that can be restored, newest first,
+    then what the program has saved itself; `progress` is the job's at the first of them. `p_fpops` is how many
+    operations the host's benchmark does in a second, 0 if nobody knows.
     """
 
     directory: Path
     job: str = ""
     running: bool = False
     ended: str = ""
+    tasks_done: int = 0
     checkpoints: list[str] = field(default_factory=list)
     progress: Progress | None = None
     p_fpops: float = 0.0
@@ -60,6 +62,9 @@ def look(directory: Path) -> Look:
         with suppress(ValueError):
             found.progress = next((state.progress for state in recorded(directory / MACHINE)[0]), None)
     else:
+        with suppress(HostError):
+            if (done := Recorded(directory).read()) is not None:
+                found.tasks_done, found.progress = done.tasks, done.progress
         _judge_leavings(found)
         _judge_checkpoints(found)
         _judge_saved(found)
@@ -85,10 +90,15 @@ def _locked(file: Path) -> bool:
 
 def _judge_leavings(found: Look) -> None:
     names = {name for name in (SHARED, MACHINE, MARK) if (found.directory / name).exists()}
+    place = Workplace(found.directory / SHARED, found.directory / MACHINE)
+    aside = {path.name for path in place.aside().values()}
+    goes_on = (found.directory / DONE).exists()
     if SHARED in names:
         found.problems.append(f"{SHARED}/ was left behind by a bridge that was killed; the next start removes it")
     machine = found.directory / MACHINE
-    if MACHINE in names and not (machine / RECORD).exists() and not any_saved(machine):
+    if aside and not goes_on:
+        found.problems.append(f"{', '.join(sorted(aside))} left behind; the next start removes what it does not need")
+    if MACHINE in names and not goes_on and not (machine / RECORD).exists() and not any_saved(machine):
         found.problems.append(f"{MACHINE}/ was left behind and holds no checkpoint; the next start removes it")
     if MARK not in names and names:
         found.problems.append(f"{', '.join(sorted(names))} without {MARK} beside it: not the bridge's, and in its way")

@@ -1,13 +1,15 @@
 """The job directory as a place of work: one owner at a time, and nothing of ours left in it afterwards.
 
 Four names in a job directory are the bridge's own: `shared` (the share), `machine` (the machine's files, which may be
-kept for the next owner), a lock and a mark. The mark is made when it is certain that `shared` and `machine` are not
-there, and deleted when they are gone again. So where it stands, what lies in them was left by a bridge that was killed
-or will go on, and is ours; where it does not, they are somebody else's and are not touched.
+kept for the next owner; `machine.0` and so on are those of earlier tasks), a lock and a mark. The mark is made when it
+is certain that `shared` and `machine` are not there, and deleted when they are gone again. So where it stands, what
+lies in them was left by a bridge that was killed or will go on, and is ours; where it does not, they are somebody
+else's and are not touched.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,34 @@ class Workplace:
     machine: Path
     keep_machine: bool = False
 
+    def aside(self) -> dict[int, Path]:
+        """Return the machines that were set aside, by the numbers of their tasks."""
+        pattern = re.compile(re.escape(self.machine.name) + r"\.([0-9]{1,9})")
+        found = ((pattern.fullmatch(path.name), path) for path in self.machine.parent.iterdir())
+        return {int(match[1]): path for match, path in found if match}
+
+    def set_aside(self, number: int) -> None:
+        """Put what lies in the machine's folder aside, as that of the task `number`, and make a new folder.
+
+        :raise HostError: it could not be; nothing is lost.
+        """
+        with host_trouble(f"set {self.machine} aside"):
+            self.machine.rename(self.machine.with_name(f"{self.machine.name}.{number}"))
+            self.machine.mkdir()
+            sync_folder(self.machine.parent)
+
+    def folders(self) -> list[Path]:
+        """Return all that is the bridge's own here."""
+        return [self.shared, self.machine, *self.aside().values()]
+
+    def clear(self) -> None:
+        """Remove the share, and the machine with all that was set aside unless it is to be kept.
+
+        :raise HostError: something could not be removed.
+        """
+        for folder in [self.shared] if self.keep_machine else self.folders():
+            _remove(folder)
+
 
 @contextmanager
 def occupy(directory: Path, worth_keeping: Callable[[Path], bool] = lambda machine: False) -> Iterator[Workplace]:
@@ -50,24 +80,25 @@ def occupy(directory: Path, worth_keeping: Callable[[Path], bool] = lambda machi
         allow it. What could not be deleted is marked, and the next owner tries again.
     """
     place = Workplace(directory / SHARED, directory / MACHINE)
-    with _locked(directory / LOCK), _marked(directory / MARK, place):
-        _remove(place.shared)
+    with own(directory), _marked(directory / MARK, place):
         place.keep_machine = worth_keeping(place.machine)
-        if not place.keep_machine:
-            _remove(place.machine)
+        place.clear()
         with host_trouble(f"make {place.machine}"):
             place.machine.mkdir(exist_ok=True)
             sync_folder(directory)  # a state that is recorded in it is of no use without its name
         try:
             yield place
         finally:
-            _remove(place.shared)
-            if not place.keep_machine:
-                _remove(place.machine)
+            place.clear()
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def own(directory: Path) -> Iterator[None]:
+    """Be the only bridge that is at work in `directory` for the time of the block.
+
+    :raise HostError: another one is, or the disk does not allow it.
+    """
+    file = directory / LOCK
     lock = FileLock(file, timeout=0)
     with host_trouble(f"lock {file}"):
         try:
@@ -93,13 +124,13 @@ def _marked(mark: Path, place: Workplace) -> Iterator[None]:
     try:
         yield
     finally:
-        if not any(folder.exists() for folder in (place.shared, place.machine)):
+        if not any(folder.exists() for folder in place.folders()):
             with host_trouble(f"remove {mark}"):
                 mark.unlink(missing_ok=True)
 
 
 def _refuse_foreign(place: Workplace) -> None:
-    for folder in (place.shared, place.machine):
+    for folder in place.folders():
         if folder.exists() or folder.is_symlink():
             raise HostError(
                 f"{folder} is there and was not made by the bridge, which uses this name itself. Move it away"

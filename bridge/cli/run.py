@@ -38,7 +38,7 @@ EXIT = {End.SUCCESS: 0, End.INTERRUPTED: 130}
 )
 def run(directory: Path, hypervisor: str | None, boot_timeout: float | None) -> None:
     """Run the job in DIR, whose job.xml says what is to be run in which image."""
-    job = read_job(directory).machine_tasks[0]
+    job = read_job(directory)
     begun = time.monotonic()
     with Terminal(job) as terminal:
         project = Nobody(terminal.say)

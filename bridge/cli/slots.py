@@ -44,6 +44,8 @@ def line(found: Look) -> str:
     """Say in a line how a slot is."""
     words = [found.job or found.directory.name]
     words.append("running" if found.running else found.ended or "not running")
+    if found.tasks_done:
+        words.append("1 task done" if found.tasks_done == 1 else f"{found.tasks_done} tasks done")
     if found.checkpoints:
         words.append(f"goes on from {found.checkpoints[0]}")
     if found.progress is not None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from ..job import MachineTask
+from ..job import Job
 from ..life.accounting import Progress as Figures
 from ..life.tables import State
 
@@ -38,7 +38,7 @@ class _LastingConsole(Console):
 class Terminal:
     """An `Audience` at a terminal or a log file."""
 
-    def __init__(self, job: MachineTask) -> None:
+    def __init__(self, job: Job) -> None:
         self._console = _LastingConsole(stderr=True, highlight=False, markup=False)
         self._live = self._console.is_terminal
         self._bar = Progress(
@@ -50,8 +50,8 @@ class Terminal:
             refresh_per_second=4,
             disable=not self._live,
         )
-        self._task = self._bar.add_task(printable(job.machine), total=1.0)
-        self._name = printable(job.machine)
+        self._task = self._bar.add_task(printable(job.name), total=1.0)
+        self._name = printable(job.name)
         self._tenths = 0
 
     def __enter__(self) -> Terminal:

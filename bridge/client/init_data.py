@@ -37,7 +37,7 @@ class InitData:
     should and may take.
     `client_pid` is 0 when the client is too old to say. `shm_key` is -1 for the file in the slot, else a System V key;
     `comm_obj_name` is Windows' name of the memory. `p_fpops` and `p_iops` are operations per second of one processor,
-    by the client's benchmark; 0 before there was one.
+    by the client's benchmark; 0 before there was one. `gpu_device_num` is the GPU of the job, -1 without one.
     """
 
     major_version: int = 0
@@ -55,6 +55,7 @@ class InitData:
     wu_cpu_time: float = 0.0
     checkpoint_period: float = 0.0
     ncpus: float = 0.0
+    gpu_device_num: int = -1
     rsc_fpops_est: float = 0.0
     rsc_fpops_bound: float = 0.0
     rsc_memory_bound: float = 0.0

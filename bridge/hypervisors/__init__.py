@@ -29,7 +29,8 @@ class MachineSpec:
     `directory` is where the backend keeps the machine's own files; it exists, is empty and is the backend's alone.
     `image` is None for backends that start no machine. With `network` it has a network card, by which it reaches public
     addresses and nothing of this host or its neighbours. No file that it writes on the host, its disk among them, may
-    have more than `largest_file` bytes.
+    have more than `largest_file` bytes. `before` is the folder of a machine that has ended, whose disk this one goes on
+    with; that disk is never written again.
     """
 
     name: str
@@ -40,6 +41,7 @@ class MachineSpec:
     cpus: int
     network: bool = False
     largest_file: int | None = None
+    before: Path | None = None
 
 
 class MachineState(enum.Enum):
@@ -162,6 +164,19 @@ class Saves(Protocol):
         """Start the machine from a saved state instead of from its beginning; it runs when this returns.
 
         :raise HypervisorError: the state is not there or cannot be loaded; nothing is left running.
+        """
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """What a hypervisor can whose machines go on with the disk of another (`MachineSpec.before`)."""
+
+    @staticmethod
+    async def leave_disk(folder: Path) -> None:
+        """Delete all that lies in the folder of a machine that has ended but its disk. May be called again.
+
+        :raise HypervisorError: something could not be deleted; the disk is as it was.
+        :raise OSError: likewise.
         """
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
 import signal
+from pathlib import Path
 
 from protocol.layout import AGENT
 
 from ..trees import remove_tree
 from . import Condition, MachineSpec, MachineState
 from .child import Child, clean_environment
+
+WORK = "work"
+"""The program's folder, which is this machine's disk."""
 
 
 class Local:
@@ -30,10 +37,12 @@ class Local:
         if self._state is not MachineState.ABSENT:
             return
         spool = spec.directory / "spool"
-        for left in (spec.directory / "work", spool):
+        for left in (spec.directory / WORK, spool):
             remove_tree(left)  # by a bridge that was killed; a program goes on from what the host keeps of it
+        if spec.before is not None:
+            await asyncio.to_thread(shutil.copytree, spec.before / WORK, spec.directory / WORK, symlinks=True)
         spool.mkdir()
-        folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / "work", "spool": spool}
+        folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / WORK, "spool": spool}
         options = [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
         await self._child.start([str(spec.share.host / AGENT), *options], env=clean_environment())
         self._state = MachineState.RUNNING
@@ -59,9 +68,15 @@ class Local:
 
     async def remove(self) -> None:
         await self.stop()
-        for name in ("work", "spool"):
+        for name in (WORK, "spool"):
             remove_tree(self._spec.directory / name)
         self._state = MachineState.ABSENT
+
+    @staticmethod
+    async def leave_disk(folder: Path) -> None:
+        for name in os.listdir(folder):
+            if name != WORK:
+                remove_tree(folder / name)
 
     def examine(self) -> Condition:
         started = self._state in (MachineState.RUNNING, MachineState.PAUSED)

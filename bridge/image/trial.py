@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import GuestError
-from ..job import MachineTask
+from ..job import Job, MachineTask
 from ..life.accounting import Progress
 from ..life.decide import End
 from ..life.tables import State
@@ -50,7 +50,9 @@ def try_image(image: Path) -> Trial:
     trial = Trial()
     with tempfile.TemporaryDirectory(prefix="vmbridge-") as folder:
         Path(folder, "nothing").write_text("#!/bin/sh\nexit 0\n")
-        job = MachineTask(Path(folder, "job.xml"), "trial", image.absolute(), "nothing", memory_mb=MEMORY_MB)
+        file = Path(folder, "job.xml")
+        task = MachineTask(file, "trial", image.absolute(), "nothing", memory_mb=MEMORY_MB)
+        job = Job(file, (task,))
         outcome = asyncio.run(run_job(job, trial)).outcome
     if outcome.end is not End.SUCCESS:
         raise GuestError(f"{outcome.message}\n{outcome.details}".strip())

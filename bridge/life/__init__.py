@@ -1,4 +1,4 @@
-"""The middle: the life of one task.
+"""The middle: the life of a task, and of a job.
 
 tables         states, events and actions, as tables; pure
 decide         collected facts -> how it ended; pure
@@ -11,5 +11,6 @@ program_state  what the program itself has saved, as one whole set or none
 restoring      from which state a machine goes on
 forwarding     trickles, uploads and what the program saves, each once, and what comes back
 saving         take a checkpoint of a machine
-loop           gather events, take a step, perform the actions
+loop           the life of a task in the machine: gather events, take a step, perform the actions
+sequence       the life of a job: its tasks, one after the other
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from protocol.messages import Checkpoint, CreditReport, FractionDone, Message
@@ -17,6 +19,9 @@ class Spent:
     def at_least(self, other: Spent) -> Spent:
         """Return the larger of each."""
         return Spent(max(self.host_s, other.host_s), max(self.guest_s, other.guest_s))
+
+
+UNSPENT = Spent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,49 @@ def safe_at(progress: Progress, at: Progress) -> Progress:
     host_s = max(progress.checkpoint_cpu_seconds or 0.0, at.checkpoint_cpu_seconds or 0.0)
     guest_s = max(progress.checkpoint_guest_cpu_seconds or 0.0, at.checkpoint_guest_cpu_seconds or 0.0)
     return replace(progress, checkpoint_cpu_seconds=host_s, checkpoint_guest_cpu_seconds=guest_s)
+
+
+def at_end(progress: Progress) -> Progress:
+    """Return the progress of a job at whose task's end it is: what has been done is safe."""
+    return safe_at(progress, at_checkpoint(progress))
+
+
+def together(before: Progress, now: Progress, done: float, weight: float) -> Progress:
+    """Return the progress of a job from what it was before its present task, and from this task's own, `now`.
+
+    `done` is the share of the job that the tasks before it are, `weight` that of this one; all shares are 1. The CPU
+    times of `now` are the whole job's already.
+    """
+    fraction = now.fraction_done
+    return replace(
+        now,
+        checkpoint_cpu_seconds=_latest(before.checkpoint_cpu_seconds, now.checkpoint_cpu_seconds),
+        checkpoint_guest_cpu_seconds=_latest(before.checkpoint_guest_cpu_seconds, now.checkpoint_guest_cpu_seconds),
+        fraction_done=None if fraction is None and not done else min(1.0, done + weight * (fraction or 0.0)),
+        fpops=_sum(before.fpops, now.fpops),
+        intops=_sum(before.intops, now.intops),
+        checkpoints=before.checkpoints + now.checkpoints,
+        run_seconds=before.run_seconds + now.run_seconds,
+    )
+
+
+def _latest(before: float | None, now: float | None) -> float | None:
+    return now if before is None else max(before, now or 0.0)
+
+
+def _sum(before: float | None, now: float | None) -> float | None:
+    return now if before is None else before + (now or 0.0)
+
+
+def shares(weights: Sequence[float]) -> list[float]:
+    """Return each weight's share of all; what makes no sense (negative, infinite, all nothing) weighs like the others.
+
+    The weights are a job file's (BOINC's wrapper: 1 where nobody says).
+    """
+    sane = [weight if 0.0 <= weight < math.inf else 1.0 for weight in weights]
+    if not 0.0 < (total := sum(sane)) < math.inf:
+        sane, total = [1.0] * len(sane), float(len(sane))
+    return [weight / total for weight in sane]
 
 
 def estimated_fpops(progress: Progress, p_fpops: float) -> float | None:

@@ -98,7 +98,11 @@ def may_go_on(facts: Facts) -> bool:
     """
     if facts == Facts(stderr=facts.stderr, console=facts.console):
         return True
-    outcome = decide(facts)
+    return goes_on(decide(facts))
+
+
+def goes_on(outcome: Outcome) -> bool:
+    """Say whether a job that ended so may succeed another time."""
     if outcome.end is End.BRIDGE_FAILED:
         return isinstance(outcome.error, HypervisorError | HostError)
     return outcome.end in (End.INTERRUPTED, End.MACHINE_FAILED)

@@ -24,9 +24,9 @@ from ..guest.command import Commands
 from ..guest.watch import Watch
 from ..hypervisors import Hypervisor, MachineState, Networked, Saves
 from ..job import MachineTask
-from .accounting import Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
+from .accounting import UNSPENT, Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
 from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read_spent
-from .decide import Facts, Outcome, decide, machine_failed, may_go_on
+from .decide import End, Facts, Outcome, decide, machine_failed, may_go_on
 from .forwarding import Forwarding, Keeping, Nobody, Project
 from .holding import Hold, Holding
 from .patience import BOOT, HUNG_S, SILENCE, Idleness, Limits, Patience
@@ -93,12 +93,15 @@ class TaskLife:
         home: Callable[[Finished], None] = lambda finished: None,
         going_on: GoingOn | None = None,
         project: Project | None = None,
+        spent: Spent = UNSPENT,
+        leaves_disk: bool = False,
     ) -> None:
         """`stage` is given the number of the command that it shall write, and what the program has saved: inputs, too.
         `home` is called in a thread when the results are at their places for good, before the machine goes. With
         `going_on`, checkpoints of the machine are taken where the hypervisor can, and what the program saves is kept;
         the job begins at the last one, and `kept` says that the next life may too. Trickles and uploads go to
-        `project`.
+        `project`. `spent` is the CPU time before this life, where nothing better is known. With `leaves_disk`, a later
+        task goes on with the machine's disk: after a success that is kept.
         """
         self._job = job
         self._share = share
@@ -131,7 +134,8 @@ class TaskLife:
         self._asked: int | None = None
         self._answering: asyncio.Task[None] | None = None
         self._commands = Commands(share, 0)
-        self._spent_before = Spent()
+        self._spent = self._spent_before = spent
+        self._leaves_disk = leaves_disk
         self._ran_before_s = 0.0
         self._spent_told = 0.0
         self._leave_timer: asyncio.TimerHandle | None = None
@@ -281,7 +285,7 @@ class TaskLife:
     async def _stage_in(self) -> None:
         self._tell(self._audience.runs_on, await self._hypervisor.probe())
         if self._going_on is not None:
-            self._spent_before = self._going_on.spent.at_least(read_spent(self._scratch))
+            self._spent_before = self._spent.at_least(read_spent(self._scratch))
         if self._program is not None:
             await asyncio.to_thread(self._program.find)
         if (saved := self._saved_files()) is not None:
@@ -353,7 +357,7 @@ class TaskLife:
             done = saved.progress.fraction_done
             how_far = "nothing said" if done is None else f"{done:.1%}"
             logger.info("a new machine: the program goes on from what it has saved itself, %s done", how_far)
-        elif self._spent_before != Spent():
+        elif self._spent_before != self._spent:
             logger.info("nothing to restore from: the job begins anew")
 
     def _kept_state(self, progress: Progress) -> None:
@@ -433,18 +437,19 @@ class TaskLife:
         # Trouble may have come before the record was read: what lies there is the last owner's, and wanted.
         states = any_recorded(self._scratch) if self._record is None else bool(self._record.known)
         wanted = self._going_on is not None and may_go_on(self._facts)
-        self.kept = wanted and (states or self._any_saved())
+        left = self._leaves_disk and self._facts.collected and decide(self._facts).end is End.SUCCESS
+        self.kept = left or (wanted and (states or self._any_saved()))
         if wanted:
             if self._record is not None and machine_failed(self._facts):
                 self._record.failed()
             self._note_spent(0.0)
-        if wanted and states:
+        if left or (wanted and states):
             await self._hypervisor.stop()
         else:
             await self._hypervisor.remove()
         if self._forwarding is not None:
             await self._forwarding.end(cut=self._facts.aborted)
-        self.kept = wanted and (states or self._any_saved())  # one may have been on its way
+        self.kept = left or (wanted and (states or self._any_saved()))  # one may have been on its way
         await self._machine_has_stopped()
 
     def _any_saved(self) -> bool:

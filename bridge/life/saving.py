@@ -24,7 +24,7 @@ from protocol.messages import HostState, Status
 from ..errors import BridgeError
 from ..guest.command import Commands
 from ..hypervisors import Saves
-from .accounting import Progress, Spent, at_checkpoint
+from .accounting import Progress, at_checkpoint
 from .checkpoints import Checkpoints, SavedState, Schedule
 from .restoring import forget_strays
 from .tables import CHECKPOINT, Action, Saving, SavingEvent, step
@@ -44,14 +44,12 @@ class GoingOn:
 
     A checkpoint is due every `period_s`. `room` says why there is none for it and so many bytes more, or None;
     `room_for` says the same of so many bytes alone. `lock` is a file that all machines of a project on this host lock
-    while they are saved, so that they do not all write at once. `spent` is the CPU time of earlier starts, where
-    nothing better is known.
+    while they are saved, so that they do not all write at once.
     """
 
     period_s: float
     room: Callable[[int], str | None]
     lock: Path | None = None
-    spent: Spent = Spent()
     room_for: Callable[[int], str | None] = lambda need: None
 
 

@@ -11,9 +11,11 @@ import pytest
 from bridge.client.app_ipc import Heartbeat
 from bridge.client.init_data import InitData
 from bridge.for_client import _ClientSide
-from bridge.job import MachineTask
+from bridge.job import Job, MachineTask
 from bridge.options import Options
 from bridge.verdict import TemporaryExit
+
+FILE = Path("/slot/job.xml")
 
 
 @dataclass
@@ -32,7 +34,7 @@ class NotingLife:
 def side(**job: Any) -> tuple[_ClientSide, list[object]]:
     """The client's side of a job that runs, and what is asked of its life."""
     found = _ClientSide(
-        None, InitData(), MachineTask(Path("/slot/job.xml"), "vm", Path("image"), "worker", **job), None, Options()
+        None, InitData(), Job(FILE, (MachineTask(FILE, "vm", Path("image"), "worker", **job),)), None, Options()
     )
     life = NotingLife()
     found._life = cast(Any, life)

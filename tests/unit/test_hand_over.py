@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ from bridge.client.app_ipc import SIZE, AppIpc
 from bridge.client.init_data import InitData
 from bridge.client.slot import Slot
 from bridge.client.trickles import Trickles
-from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _going_on, _tell_the_rest
+from bridge.for_client import _TRICKLES_STALLED_S, _ClientSide, _spent, _tell_the_rest
 from bridge.home import Home
-from bridge.job import MachineTask
+from bridge.job import Job, MachineTask
 from bridge.life.accounting import Progress, Spent
 from bridge.options import Options
 from bridge.verdict import Finish, Leave, Verdict
@@ -149,13 +148,9 @@ def test_the_client_is_told_the_cpu_time_that_the_job_file_names(
     assert f"<current_cpu_time>{told[0]}" in said and f"<checkpoint_cpu_time>{told[1]}" in said
 
 
-def test_what_the_client_was_told_before_is_the_least_of_its_kind(tmp_path: Path) -> None:
-    """The client's own figure is of whichever kind the job file names."""
-    task = MachineTask(tmp_path / "job.xml", "vm", Path("image"), "w")
-    host, guest = (
-        _going_on(replace(task, cpu_time=whose), InitData(wu_cpu_time=9.0)).spent for whose in ("host", "guest")
-    )
-    assert host == Spent(host_s=9.0) and guest == Spent(guest_s=9.0)
+@pytest.mark.parametrize(("whose", "spent"), [("host", Spent(host_s=9.0)), ("guest", Spent(guest_s=9.0))])
+def test_what_the_client_was_told_before_is_the_least_of_its_kind(whose: str, spent: Spent) -> None:
+    assert _spent(InitData(wu_cpu_time=9.0), whose) == spent
 
 
 def test_without_a_client_the_next_start_just_finishes(tmp_path: Path) -> None:
@@ -166,7 +161,8 @@ def test_trickles_about_the_work_done(tmp_path: Path) -> None:
     from bridge.client.link import ClientLink
 
     trickles = Trickles(tmp_path)
-    job = MachineTask(tmp_path / "job.xml", "vm", Path("image"), "worker")
+    file = tmp_path / "job.xml"
+    job = Job(file, (MachineTask(file, "vm", Path("image"), "worker"),))
 
     async def go() -> None:
         link = ClientLink(AppIpc(memoryview(bytearray(SIZE))), InitData(), alive=lambda pid: True)

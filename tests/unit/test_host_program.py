@@ -119,7 +119,7 @@ def test_the_number_of_a_gpu_stands_where_there_is_one(slot: Path) -> None:
 def test_a_path_with_spaces_and_quotes_is_one_word(slot: Path, tmp_path: Path) -> None:
     """As on every Mac: /Library/Application Support/BOINC Data. BOINC's wrapper makes two words of it."""
     link(slot, "app", "app_1.0")
-    odd = "/Library/Application \"Support\" '/x"
+    odd = '/Library/Application "Support" \'/x'
     task = HostTask("app", "-a $PROJECT_DIR/a '$PROJECT_DIR/b c'")
     assert program(slot, task, project_dir=odd).argv[1:] == ("-a", f"{odd}/a", f"{odd}/b c")
 

@@ -98,7 +98,7 @@ class Slot:
             audience = Recorder()
             job = MachineTask(self.directory / "job.xml", "vm", Path("image"), "worker", outputs=tuple(outputs))
             job = replace(job, checkpoint_files=tuple(files))
-            going_on = GoingOn(period_s, room, lock, spent or Spent(), room_for)
+            going_on = GoingOn(period_s, room, lock, room_for)
 
             def stage(seq: int, saved: Mapping[str, Path]) -> None:
                 self.staged = {name: path.read_text() for name, path in saved.items()}
@@ -115,6 +115,7 @@ class Slot:
                 limited or Limited(),
                 going_on=going_on,
                 project=project,
+                spent=spent or Spent(),
             )
             prepare(machine, life)
             outcome = await asyncio.wait_for(life.run(), AT_MOST_S)

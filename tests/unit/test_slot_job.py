@@ -14,12 +14,12 @@ from bridge import for_client
 from bridge.client.init_data import InitData
 from bridge.client.slot import FINISH, TEMPORARY_EXIT, Slot
 from bridge.errors import JobFileError
-from bridge.for_client import MAX_CPUS, _adapted
+from bridge.for_client import MAX_CPUS, _adapted, _adapted_task
 from bridge.guest.collect import collect
 from bridge.guest.stage import stage_in
 from bridge.home import HOME, Home, read_home, write_home
 from bridge.image import load_image
-from bridge.job import MachineTask, read_job
+from bridge.job import HostTask, Job, MachineTask, read_job
 from bridge.life.accounting import Progress
 from bridge.options import Options
 from bridge.verdict import Finish
@@ -130,21 +130,23 @@ def test_what_the_job_file_leaves_open(
     job: dict[str, float], client: InitData, options: Options, expected: tuple[object, ...]
 ) -> None:
     plain = MachineTask(Path("/slot/job.xml"), "vm", Path("/slot/image"), "worker")
-    adapted = _adapted(replace(plain, **job), client, options)  # type: ignore[arg-type]
+    adapted = _adapted_task(replace(plain, **job), client, options)  # type: ignore[arg-type]
     assert (adapted.cpus, adapted.memory_mb, adapted.checkpoint_period) == expected
 
 
 @pytest.mark.parametrize(("takes", "arguments"), [(True, ("a", "b")), (False, ("a",))])
 def test_more_arguments_go_to_a_program_that_takes_them(takes: bool, arguments: tuple[str, ...]) -> None:
     job = MachineTask(Path("/slot/job.xml"), "vm", Path("i"), "worker", arguments=("a",), takes_more_arguments=takes)
-    assert _adapted(job, None, Options(arguments=("b",))).arguments == arguments
+    assert _adapted_task(job, InitData(), Options(arguments=("b",))).arguments == arguments
 
 
 def test_the_clients_own_stderr_is_not_replaced_by_the_programs() -> None:
     job = MachineTask(Path("/slot/job.xml"), "vm", Path("i"), "worker", outputs=("a", "stderr.txt"))
-    assert _adapted(replace(job, stderr="stderr.txt"), None, Options()).results == ("a",), (
-        "old job files name it so, to have it appended"
-    )
+    whole = Job(job.file, (replace(job, stderr="stderr.txt"), HostTask("h", stdout="stderr.txt", stderr="e")))
+    in_machine, on_host = _adapted(whole, None, Options()).tasks
+    assert isinstance(in_machine, MachineTask)
+    assert in_machine.results == ("a",), "old job files name it so, to have it appended"
+    assert (on_host.stdout, on_host.stderr) == (None, "e"), "that is where it goes anyway"
 
 
 def test_a_disk_too_full_for_the_finish_file_is_no_error(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,8 @@ from bridge.verdict import (
         ("-v", Options(version=True)),
         ("--nthreads 4", Options(cpus=4)),
         ("--nthreads 1.500000", Options(cpus=2)),
-        ("--memory_size_mb 1024 --use_tstp", Options(memory_mb=1024)),
+        ("--memory_size_mb 1024 --use_tstp", Options(memory_mb=1024, use_tstp=True)),
+        ("--device 1", Options(device=1)),
         ("--hypervisor local", Options(hypervisor="local")),
         ("--trickle 3600", Options(trickle_s=3600.0)),
         ("--trickle 0.5", Options(trickle_s=10.0)),
@@ -58,7 +59,10 @@ def test_the_options_of_the_old_programs(words: str, options: Options) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--colour blue", "the option '--colour' is not known. Known are: --hypervisor, --memory_size_mb, --nthreads"),
+        (
+            "--colour blue",
+            "the option '--colour' is not known. Known are: --device, --hypervisor, --memory_size_mb, ",
+        ),
         ("job.xml", "the option 'job.xml' is not known"),
         ("--nthreads", "the option --nthreads needs a value"),
         ("--nthreads many", "the option --nthreads takes a number from 1 to 256, not 'many'"),
@@ -66,7 +70,7 @@ def test_the_options_of_the_old_programs(words: str, options: Options) -> None:
         ("--nthreads 0", "takes a number"),
         ("--nthreads 1e9", "takes a number"),
         ("--memory_size_mb 12", "the option --memory_size_mb takes a number from 64 to 1,048,576, not '12'"),
-        ("--device 0", "the option --device is not served: a machine has no GPU"),
+        ("--device -1", "the option --device takes a number from 0 to 1,023, not '-1'"),
         ("--trickle often", "the option --trickle takes a number from 0 to 1,000,000,000, not 'often'"),
         ("--trickle -1", "takes a number"),
         ("--nthreads=4", "the option '--nthreads=4' is not known"),

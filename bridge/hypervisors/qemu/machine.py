@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
 from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
+from ...trees import remove_tree
 from .. import Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
@@ -156,6 +158,18 @@ class Qemu:
         state = MachineState.GONE if started and not self._child.running else self._state
         return Condition(state, self._child.cpu_seconds(), self._child.tail)
 
+    # Continues
+
+    @staticmethod
+    async def leave_disk(folder: Path) -> None:
+        for name in os.listdir(folder):
+            if name != WORK_DISK:
+                remove_tree(folder / name)
+        program, disk = str(find("qemu-img")), str(folder / WORK_DISK)
+        info: Any = json.loads(await run_briefly([program, "info", "--output=json", disk]))
+        for snapshot in info.get("snapshots", []):
+            await run_briefly([program, "snapshot", "-q", "-d", snapshot["name"], disk])
+
     # Networked
 
     async def connect(self, connected: bool) -> None:
@@ -239,14 +253,16 @@ class Qemu:
         return self._spec.directory / WORK_DISK
 
     async def _make_work_disk(self) -> None:
-        """Make the machine's own disk: an overlay over the image's formatted one, which is never written.
+        """Make the machine's own disk: an overlay over the image's or over an earlier machine's, never written again.
 
         Without that it is a disk that the guest does not see and that only holds saved states.
         """
         image = self._spec.image
         assert image is not None
-        base = image.work_disk
-        over = ["-F", image.work_disk_format, "-b", str(base.resolve())] if base is not None else []
+        base, form = image.work_disk, image.work_disk_format
+        if self._spec.before is not None and base is not None:
+            base, form = self._spec.before / WORK_DISK, "qcow2"
+        over = ["-F", form, "-b", str(base.resolve())] if base is not None else []
         size = [] if over else ["1M"]
         words = ["create", "-q", "-f", "qcow2", *over, str(self._work_disk), *size]
         await run_briefly([str(find("qemu-img")), *words])

@@ -1,0 +1,66 @@
+"""What is done on this host for a job: the programs that run here, beside its machine or without one, and its archives.
+
+`bridge.host` is imported only where there is a program to be run.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import archives
+from .job import HostTask, Job
+from .life.sequence import Companions, Part
+
+if TYPE_CHECKING:
+    from .host.life import HostLife
+    from .host.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class OnHost:
+    """What the programs of `job` are started with.
+
+    `project_dir` is the project's folder, `nthreads` how many processors they may use, `device` the number of a GPU,
+    None without one, `arguments` those of the bridge that are meant for them. With `use_tstp` they are suspended by
+    SIGTSTP, which a program can catch.
+    """
+
+    job: Job
+    project_dir: str = ""
+    nthreads: int = 1
+    device: int | None = None
+    arguments: tuple[str, ...] = ()
+    use_tstp: bool = False
+
+    def life(self, task: HostTask, part: Part) -> HostLife:
+        """Return the life of a task.
+
+        :raise JobFileError: a file that it needs is missing.
+        """
+        from .host.life import HostLife
+
+        return HostLife(self._program(task), part.audience, spent=part.spent, saved=part.saved, use_tstp=self.use_tstp)
+
+    def beside(self, tasks: tuple[HostTask, ...]) -> AbstractAsyncContextManager[Companions]:
+        """Return programs that run beside the tasks of the job."""
+        from .host.beside import beside
+
+        return beside([self._program(task) for task in tasks])
+
+    def unpack(self) -> None:
+        """Unpack the job's archives."""
+        archives.unpack(self.job)
+
+    def pack(self) -> None:
+        """Pack the job's results."""
+        archives.pack(self.job)
+
+    def _program(self, task: HostTask) -> Program:
+        from .host.program import Surroundings, prepare
+
+        around = Surroundings(
+            self.job.directory, self.job.resolve, self.project_dir, self.nthreads, self.device, self.arguments
+        )
+        return prepare(task, around)

@@ -1,0 +1,110 @@
+"""A job's archives: what is unpacked before, what is packed after, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bridge.archives import INITIAL_FILES, pack, unpack
+from bridge.errors import HostError, JobFileError
+from bridge.job import HostTask, Job, ZipOutput
+
+
+def job(folder: Path, *inputs: str, output: ZipOutput | None = None) -> Job:
+    return Job(folder / "job.xml", (HostTask("worker"),), unzip_input=inputs, zip_output=output)
+
+
+def archive(path: Path, **members: str) -> None:
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, text in members.items():
+            opened.writestr(name, text)
+
+
+def test_a_program_keeps_its_right_to_be_run(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as opened:
+        info = zipfile.ZipInfo("bin/worker")
+        info.external_attr = (stat.S_IFREG | 0o755) << 16
+        opened.writestr(info, "#!/bin/sh\n")
+        opened.writestr("data", "1")
+    unpack(job(tmp_path, "app.zip"))
+    assert os.access(tmp_path / "bin/worker", os.X_OK) and (tmp_path / "data").read_text() == "1"
+    unpack(job(tmp_path, "app.zip"))
+    assert (tmp_path / "app.zip").exists(), "a start that is cut off unpacks it again"
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("../up", "outside of the job's directory"),
+        ("/etc/passwd", "outside of the job's directory"),
+        ("a/../../up", "outside of the job's directory"),
+        ("job.xml", "uses itself"),
+        ("init_data.xml", "uses itself"),
+        ("boinc_finish_called", "uses itself"),
+        ("machine/disk", "uses itself"),
+        (".vmbridge.home", "uses itself"),
+    ],
+)
+def test_members_that_have_no_business_there(tmp_path: Path, member: str, said: str) -> None:
+    archive(tmp_path / "in.zip", **{member: "x"})
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(JobFileError, match=said):
+        unpack(job(tmp_path, "in.zip"))
+    assert sorted(os.listdir(tmp_path)) == before and not (tmp_path.parent / "up").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + b"\xff" * 100])
+def test_an_archive_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "in.zip").write_bytes(content)
+    with pytest.raises(JobFileError, match=r"<unzip_input>: in\.zip cannot be unpacked"):
+        unpack(job(tmp_path, "in.zip"))
+
+
+def test_an_archive_whose_content_is_broken(tmp_path: Path) -> None:
+    archive(tmp_path / "in.zip", a="the same text again and again " * 100)
+    data = bytearray((tmp_path / "in.zip").read_bytes())
+    data[60:70] = b"\0" * 10
+    (tmp_path / "in.zip").write_bytes(data)
+    with pytest.raises(JobFileError, match="cannot be unpacked"):
+        unpack(job(tmp_path, "in.zip"))
+
+
+def test_an_archive_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(JobFileError, match=r"in\.zip does not exist"):
+        unpack(job(tmp_path, "in.zip"))
+
+
+def test_results_are_what_is_new_and_matches(tmp_path: Path) -> None:
+    wanted = job(tmp_path, output=ZipOutput("out.zip", (r"\.dat$", "^log")))
+    (tmp_path / "old.dat").write_text("an input")
+    unpack(wanted)
+    assert (tmp_path / INITIAL_FILES).read_text() == "old.dat\n"
+    for name in ("a.dat", "b.dat", "log.1", "data", "boinc_x.dat"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "folder.dat").mkdir()
+    (tmp_path / "link.dat").symlink_to("/etc/passwd")
+    os.utime(tmp_path / "a.dat", (0, 0))
+    pack(wanted)
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        assert opened.namelist() == ["a.dat", "b.dat", "log.1"] and opened.read("a.dat") == b"a.dat"
+
+
+def test_results_are_packed_once(tmp_path: Path) -> None:
+    wanted = job(tmp_path, output=ZipOutput("out.zip", (".*",)))
+    unpack(wanted)
+    (tmp_path / "a").write_text("first")
+    pack(wanted)
+    (tmp_path / "b").write_text("later")
+    pack(wanted)
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        assert opened.namelist() == ["a"], "the client may be uploading it"
+
+
+def test_a_pack_that_is_cut_off_leaves_no_archive(tmp_path: Path) -> None:
+    wanted = job(tmp_path, output=ZipOutput("nowhere/out.zip", (".*",)))
+    with pytest.raises(HostError, match=r"cannot pack nowhere/out\.zip"):
+        pack(wanted)
