@@ -37,6 +37,7 @@ _NEEDED = {
     "psutil": ("*/_psaix.py", "*/_psbsd.py", "*/_psosx.py", "*/_pssunos.py", "*/_pswindows.py", "*/tests/*"),
     # legacy.py is under another licence (GPL 2) than the rest (LGPL 2); the other two are programs of their own.
     "qemu.qmp": ("*/legacy.py", "*/qmp_shell.py", "*/qmp_tui.py"),
+    "voluptuous": ("*/humanize.py",),
     "watchdog": ("*/watchmedo.py", "*/__main__.py", "*/tricks/*", "*/winapi.py", "*/read_directory_changes.py",
                  "*/fsevents*.py", "*/kqueue.py"),
 }  # fmt: skip

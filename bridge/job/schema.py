@@ -1,37 +1,71 @@
-"""What a job file may say, as one table, and how a `Job` is read by it.
+"""How a `Job` is read from its file, by the tables of `elements`.
 
-The elements are those of CERN's VMwrapper of 2009, which are those of BOINC's wrapper plus the ones for machines
-(`<virtualmachine>`, `<image>`, `<copy_file_to_VM>`, ...). An element that nobody here knows is ignored with a warning,
-as the old programs do; one that asks for something this bridge cannot do yet is refused by name.
+A file that the old programs accept is not refused: what they ignore is ignored with a warning. What they refuse, what
+is wrong with an element of ours, and names of files that lead out of the job directory are errors.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from protocol.codec import encode, is_name
+from protocol.codec import encode
 from protocol.errors import LocalProtocolError
 
 from ..errors import JobFileError
-from ..hypervisors import MACHINES
-from ..workplace import MACHINE, SHARED
-from .model import Job, MachineTask, itself
+from .elements import (
+    FORMS,
+    HOST_TASK,
+    JOB_DESC,
+    JOB_FILE,
+    MACHINE_TASK,
+    OWN_NAMES,
+)
+from .findings import Finding, Kind, first_error, in_order
+from .model import HostTask, Job, MachineTask, ZipOutput, itself
+from .table import Table, Values, read
 from .tags import Element, TagError, parse
+from .values import split_command_line
+
+__all__ = [
+    "JOB_FILE",
+    "OWN_NAMES",
+    "Examined",
+    "examine_job",
+    "parse_job",
+    "read_job",
+    "read_text",
+    "split_command_line",
+]
 
 logger = logging.getLogger(__name__)
 
-JOB_FILE = "job.xml"
 MAX_JOB_FILE_BYTES = 1_048_576
 
-OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
-"""Names in the job directory that are the bridge's own or the client's; no output may be called so."""
+IMAGE = "image"
+"""The folder of a project's only image, which need not be named."""
+
+_WARNINGS_LOGGED = 20
+"""More would fill the `stderr.txt` that a project sees."""
+
+_OF_MACHINE = ("virtualmachine", "image", "memory_size_mb", "ncpus", "enable_network", "hypervisor")
+"""What describes the machine, which all tasks in one share."""
+
+_OF_VMWRAPPER = frozenset({"virtualmachine", "image", "copy_app_to_VM", "copy_file_to_VM", "copy_file_from_VM"})
+"""What tells a VMwrapper's file from a wrapper's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """All that is to be said of a job file, by line; and the job, if none of it is an error."""
+
+    findings: tuple[Finding, ...]
+    job: Job | None = None
 
 
 def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
@@ -64,224 +98,218 @@ def read_text(file: Path, real: Path) -> str:
         raise JobFileError(file, 0, "", f"{which}cannot be read: {error.strerror}. {hint}".rstrip()) from error
     if len(data) > MAX_JOB_FILE_BYTES:
         raise JobFileError(file, 0, "", f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00<\x00" in data[:64]:
+        raise JobFileError(file, 0, "", "is UTF-16. Save it as UTF-8")
     # What is no UTF-8 stays what it is, and is refused only where a guest would have to be told of it.
     return data.decode("utf-8", "surrogateescape")
 
 
 def parse_job(file: Path, text: str) -> Job:
-    """Read a job from the text of its file; `file` says where it lies. Pure.
+    """Read a job from the text of its file; `file` says where it lies. What is no error is logged.
 
-    :raise JobFileError: as `read_job`.
+    :raise JobFileError: as `read_job`; of several errors it is the first.
     """
+    examined = examine_job(file, text)
+    warnings = [finding for finding in examined.findings if finding.kind is not Kind.ERROR]
+    for finding in warnings[:_WARNINGS_LOGGED]:
+        logger.warning("%s", finding.error(file))
+    if len(warnings) > _WARNINGS_LOGGED:
+        logger.warning("%s: %d more of the kind", file, len(warnings) - _WARNINGS_LOGGED)
+    if examined.job is None:
+        error = first_error(examined.findings)
+        assert error is not None
+        raise error.error(file)
+    return examined.job
+
+
+def examine_job(file: Path, text: str) -> Examined:
+    """Read a job and say all that is to be said of its file. Pure."""
     try:
-        root = parse(text)
+        root, findings = parse(text, FORMS)
     except TagError as error:
-        raise JobFileError(file, error.line, error.name, str(error)) from error
-    if root.name != "job_desc":
-        raise JobFileError(file, root.line, root.name, "a job file begins with <job_desc>")
-    reader = _Reader(file)
-    task = _machine_task(reader, root)
-    job = MachineTask(file=file, **reader.values(task))
-    if job.application in job.checkpoint_files:
-        raise reader.error(task, f"names the program {job.application!r} as a <checkpoint_filename>")
-    try:
-        encode(job.task(job.checkpoint_files))
-    except LocalProtocolError as error:
-        raise reader.error(task, f"cannot be told to a guest: {error.reason}") from error
-    return Job(file, (replace(job, image=file.parent / job.image),))
-
-
-def _machine_task(reader: _Reader, root: Element) -> Element:
-    tasks = []
-    for child in root.children:
-        if child.name == "task":
-            tasks.append(child)
-        elif child.name in _NOT_YET_IN_JOB:
-            raise reader.error(child, "is not supported by this version of the bridge")
-        else:
-            reader.ignore(child)
-    if not tasks:
-        raise reader.error(root, "has no <task>. Add one with <virtualmachine> and <image>")
-    if len(tasks) > 1:
-        raise reader.error(tasks[1], "is the second one; this version of the bridge runs one task a job")
-    return tasks[0]
+        return Examined((Finding(error.line, error.name, str(error)),))
+    job = _Reader(file, root, findings).job()
+    found = in_order(findings)
+    return Examined(found, None if first_error(found) else job)
 
 
 class _Reader:
-    """Reads the elements of one file by the table, keeping the file's name for messages."""
+    """Reads one file's tree; `findings` grows."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, root: Element, findings: list[Finding]) -> None:
         self._file = file
+        self._root = root
+        self._findings = findings
 
-    def error(self, element: Element, problem: str) -> JobFileError:
-        return JobFileError(self._file, element.line, element.name, problem)
-
-    def ignore(self, element: Element) -> None:
-        logger.warning("%s, line %d: <%s> is not known here and ignored", self._file, element.line, element.name)
-
-    def values(self, task: Element) -> dict[str, Any]:
-        """Return the fields of `MachineTask` that the elements of `task` set."""
-        values: dict[str, Any] = {}
-        for child in task.children:
-            row = _TABLE.get(child.name)
-            if row is None:
-                if child.name in _NOT_YET_IN_TASK:
-                    raise self.error(child, "is not supported by this version of the bridge")
-                self.ignore(child)
-                continue
-            value = self._value(child, row)
-            if row.many:
-                values[row.field] = (*values.get(row.field, ()), *value)
-            elif value is not None:
-                values[row.field] = value
-        for name, row in _TABLE.items():
-            if row.required and row.field not in values:
-                raise self.error(task, f"has no <{name}>. {row.required}")
-        return {field: value for field, value in values.items() if field != _NO_FIELD}
-
-    def _value(self, element: Element, row: _Row) -> Any:
-        try:
-            return row.read(element.text)
-        except ValueError as error:
-            raise self.error(element, str(error)) from None
-
-
-# Readers of one element's text. Each raises ValueError with the problem and what to do.
-
-
-def _word(text: str) -> str | None:
-    if found := re.search(r"[\x00-\x1f\x7f]", text):
-        raise ValueError(f"{text!r} holds the control character U+{ord(found[0]):04X}")
-    return text or None
-
-
-def _path(text: str) -> Path | None:
-    word = _word(text)
-    return None if word is None else Path(word)
-
-
-def _file_name(text: str) -> str | None:
-    if text and not is_name(text):
-        raise ValueError(f"{text!r} is no plain file name. Files lie in the job directory itself, without a path")
-    return text or None
-
-
-def _result_name(text: str) -> str | None:
-    if text in OWN_NAMES or text.startswith("boinc_"):
-        raise ValueError(f"{text!r} is a name that the bridge or the BOINC client uses itself. Choose another")
-    return _file_name(text)
-
-
-def _file_names(text: str) -> tuple[str, ...]:
-    name = _file_name(text)
-    return () if name is None else (name,)
-
-
-def _result_names(text: str) -> tuple[str, ...]:
-    name = _result_name(text)
-    return () if name is None else (name,)
-
-
-def _setting(text: str) -> tuple[str, ...]:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x08\x0a-\x1f\x7f]*", text):
-        raise ValueError(f"{text!r} is not NAME=VALUE")
-    return (text,)
-
-
-def split_command_line(text: str) -> tuple[str, ...]:
-    """Split as BOINC's wrappers do: at white space; a word that begins with a quote runs to the next such quote.
-
-    There are no escapes, and a quote in the middle of a word stands for itself.
-    """
-    words = re.findall(r"'([^']*)'?|\"([^\"]*)\"?|(\S+)", text)
-    return tuple(single or double or plain for single, double, plain in words)
-
-
-def _flag(text: str) -> bool:
-    return text.strip() not in ("0", "false")
-
-
-def _copied(text: str) -> bool:
-    if not _flag(text):
-        raise ValueError("0 means a program that is in the image already; this version of the bridge cannot start one")
-    return True
-
-
-def _whole(low: int, high: int, unit: str) -> Callable[[str], int | None]:
-    def read(text: str) -> int | None:
-        if not text:
+    def job(self) -> Job | None:
+        """Return the job, if there is no error in it."""
+        whole = read(JOB_DESC, self._root, self._findings)
+        holders = whole.holders if whole else []
+        read_of: dict[str, list[Values]] = {row.name: [] for row in JOB_DESC.rows}
+        for holder in holders:
+            if values := read(_table(holder), holder, self._findings):
+                read_of[holder.name].append(values)
+        tasks = [values for values in read_of["task"] if not values.of.get("daemon")]
+        machine = self._machine([values for values in tasks if _in_machine(values)])
+        self._refuse_no_task([holder for holder in holders if holder.name == "task"], read_of["task"], tasks)
+        weights = self._weights(tasks)
+        if whole is None or first_error(self._findings):
             return None
-        if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", text) or not low <= int(text.partition(".")[0]) <= high:
-            raise ValueError(f"{text!r} is not a whole number of {unit} from {low} to {high}")
-        return int(text.partition(".")[0])
-
-    return read
-
-
-def _seconds(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= 1e9:
-        raise ValueError(f"{text!r} is not a number of seconds from 0 to 1e9")
-    return seconds
-
-
-def _hypervisor(text: str) -> str | None:
-    if text in ("local", "plain"):
-        raise ValueError(f"{text!r} runs without a machine and is chosen on the command line only: --hypervisor {text}")
-    if text and text not in MACHINES:
-        raise ValueError(f"{text!r} is not known here. Choose one of: {', '.join(MACHINES)}")
-    return text or None
-
-
-def _whose(text: str) -> str | None:
-    if text and text not in ("host", "guest"):
-        raise ValueError(
-            f"{text!r} is neither 'host', the CPU time that the machine takes, nor 'guest', that of the program in it"
+        old = any(_is_vmwrappers(holder) for holder in holders)
+        job = Job(
+            self._file,
+            tuple(
+                self._machine_task(values, machine, weight) if _in_machine(values) else _host_task(values, old, weight)
+                for values, weight in zip(tasks, weights, strict=True)
+            ),
+            unzip_input=tuple(name for values in read_of["unzip_input"] for name in values["zipfilename"]),
+            unzip_tasks=tuple(_host_task(values, old) for values in read_of["unzip_task"]),
+            helpers=tuple(_host_task(values, old) for values in read_of["VMmanage_task"]),
+            daemons=tuple(_host_task(values, old) for values in read_of["task"] if values.of.get("daemon")),
+            zip_output=self._zip_output(read_of["zip_output"]),
+            graphics=whole["enable_graphics_support"],
         )
-    return text or None
+        for values, task in zip(tasks, job.tasks, strict=True):
+            if isinstance(task, MachineTask):
+                self._refuse_untellable(values, task)
+        return job
+
+    def _error(self, element: Element, sentence: str) -> None:
+        self._findings.append(Finding(element.line, element.name, sentence))
+
+    def _ignored(self, element: Element, sentence: str) -> None:
+        self._findings.append(Finding(element.line, element.name, sentence, Kind.IGNORED))
+
+    def _refuse_no_task(self, written: list[Element], read_: list[Values], tasks: list[Values]) -> None:
+        """Refuse a job that does nothing: BOINC's wrapper calls it a success, and the project would pay for it."""
+        if not written:
+            self._error(self._root, "has no <task>. Add one with an <application>")
+        elif not tasks and len(read_) == len(written):
+            self._error(self._root, "has no <task> but <daemon>s, which are ended when the last task is done. Add one")
+
+    def _machine(self, tasks: Iterable[Values]) -> dict[str, Any]:
+        """Return what describes the machine of all tasks that are in one, and find where they contradict each other."""
+        machine: dict[str, Any] = {}
+        first: dict[str, Element] = {}
+        for values in tasks:
+            for name in _OF_MACHINE:
+                if name not in values.given or values[name] in (None, ""):
+                    continue
+                if name not in first:
+                    first[name], machine[name] = values.given[name], values[name]
+                elif machine[name] != values[name]:
+                    self._error(
+                        values.given[name],
+                        f"is {_spell(values[name])} here and {_spell(machine[name])} in line {first[name].line}. All "
+                        "tasks of a job share one machine: say the same in all, or leave it out of the later ones"
+                        if name != "virtualmachine"
+                        else f"{values[name]!r:.80} is another machine than {machine[name]!r:.80} in line "
+                        f"{first[name].line}. All tasks of a job share one machine: give it one name",
+                    )
+        return machine
+
+    def _weights(self, tasks: list[Values]) -> list[float]:
+        """Return the tasks' weights, of which one at least is not 0."""
+        weights: list[float] = [values["weight"] for values in tasks]
+        if weights and not any(weights):
+            self._ignored(tasks[0].given["weight"], "all tasks have the weight 0; each counts as 1")
+            return [1.0] * len(weights)
+        return weights
+
+    def _zip_output(self, read_: list[Values]) -> ZipOutput | None:
+        """Return all such elements as one, as the wrapper takes them: the last name, all patterns."""
+        names = [values["zipfilename"] for values in read_ if values["zipfilename"]]
+        if not names:
+            for values in read_:
+                self._ignored(values.element, "has no <zipfilename>, so nothing is packed. Name the archive")
+            return None
+        return ZipOutput(names[-1], tuple(pattern for values in read_ for pattern in values["filename"]))
+
+    def _machine_task(self, values: Values, machine: dict[str, Any], weight: float) -> MachineTask:
+        def shared(name: str) -> Any:
+            return machine.get(name, MACHINE_TASK.row[name].default)
+
+        return MachineTask(
+            file=self._file,
+            machine=shared("virtualmachine"),
+            image=self._file.parent / (shared("image") or IMAGE),
+            application=values["application"],
+            arguments=values["command_line"],
+            environment=values["setenv"],
+            inputs=values["copy_file_to_VM"],
+            outputs=values["copy_file_from_VM"],
+            stdin=values["stdin_filename"] or None,
+            stdout=values["stdout_filename"] or None,
+            stderr=values["stderr_filename"] or None,
+            hypervisor=shared("hypervisor"),
+            memory_mb=shared("memory_size_mb"),
+            cpus=shared("ncpus"),
+            checkpoint_period=values["checkpoint_period"],
+            checkpoint_files=values["checkpoint_filename"],
+            cpu_time=values["cpu_time"],
+            takes_more_arguments=values["append_cmdline_args"],
+            network=shared("enable_network"),
+            weight=weight,
+        )
+
+    def _refuse_untellable(self, values: Values, task: MachineTask) -> None:
+        if task.application in task.checkpoint_files:
+            self._error(values.element, f"names the program {task.application!r} as a <checkpoint_filename>")
+        try:
+            encode(task.task(task.checkpoint_files))
+        except LocalProtocolError as error:
+            self._error(values.element, f"cannot be told to a guest: {error.reason}")
 
 
-_NO_FIELD = ""
-"""The field of an element that is only checked."""
+def _host_task(values: Values, of_vmwrapper: bool, weight: float = 1.0) -> HostTask:
+    command_line = values["command_line"]
+    return HostTask(
+        application=values["application"],
+        command_line=_resolved(command_line) if of_vmwrapper else command_line,
+        line=values.element.line,
+        exec_dir=values["exec_dir"] or None,
+        environment=values["setenv"],
+        stdin=values["stdin_filename"] or None,
+        stdout=values["stdout_filename"] or None,
+        stderr=values["stderr_filename"] or None,
+        checkpoint_filename=values["checkpoint_filename"] or None,
+        fraction_done_filename=values["fraction_done_filename"] or None,
+        weight=weight,
+        time_limit=values["time_limit"],
+        priority=values["priority"],
+        multi_process=values["multi_process"],
+        forward_slashes=values["forward_slashes"],
+        takes_more_arguments=values["append_cmdline_args"],
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One element of a task: the field that it sets, how its text is read, what to do where it must stand."""
-
-    field: str
-    read: Callable[[str], Any]
-    many: bool = False
-    required: str = ""
+def _resolved(command_line: str) -> str:
+    """Say VMwrapper's `./name`, a file of the job, in the wrapper's words."""
+    return re.sub(r"(?<!\S)(\./[^\s()]+)(?!\S)", r"boinc_resolve(\1)", command_line)
 
 
-_TABLE = {
-    "virtualmachine": _Row("machine", _word, required="Tasks that run on the host itself are not supported yet"),
-    "image": _Row("image", _path, required="Name the image's folder; `vmbridge image build DIR` makes one"),
-    "application": _Row("application", _file_name, required="Name the program"),
-    "copy_app_to_VM": _Row(_NO_FIELD, _copied),
-    "copy_file_to_VM": _Row("inputs", _file_names, many=True),
-    "copy_file_from_VM": _Row("outputs", _result_names, many=True),
-    "stdin_filename": _Row("stdin", _file_name),
-    "stdout_filename": _Row("stdout", _result_name),
-    "stderr_filename": _Row("stderr", _result_name),
-    "command_line": _Row("arguments", split_command_line, many=True),
-    "setenv": _Row("environment", _setting, many=True),
-    "weight": _Row(_NO_FIELD, _word),
-    "hypervisor": _Row("hypervisor", _hypervisor),
-    "memory_size_mb": _Row("memory_mb", _whole(64, 1_048_576, "MB")),
-    "ncpus": _Row("cpus", _whole(1, 256, "CPUs")),
-    "checkpoint_period": _Row("checkpoint_period", _seconds),
-    "checkpoint_filename": _Row("checkpoint_files", _file_names, many=True),
-    "cpu_time": _Row("cpu_time", _whose),
-    "enable_network": _Row("network", _flag),
-    "append_cmdline_args": _Row("takes_more_arguments", _flag),
-}
+def _table(holder: Element) -> Table:
+    """Return the table by which an element in `<job_desc>` is read."""
+    if holder.name == "task":
+        return MACHINE_TASK if _text(holder, "virtualmachine") else HOST_TASK
+    table = JOB_DESC.row[holder.name].value
+    assert isinstance(table, Table)
+    return table
 
-_NOT_YET_IN_JOB = frozenset({"unzip_task", "VMmanage_task", "unzip_input", "zip_output"})
-_NOT_YET_IN_TASK = frozenset({"exec_dir", "daemon", "time_limit", "fraction_done_filename"})
+
+def _text(holder: Element, name: str) -> str:
+    """Return the text that counts of an element in `holder`, before it is judged."""
+    texts = [child.text or "" for child in holder.children if child.name == name and not child.fault]
+    return texts[-1] if texts else ""
+
+
+def _in_machine(values: Values) -> bool:
+    return bool(values.of.get("virtualmachine"))
+
+
+def _is_vmwrappers(holder: Element) -> bool:
+    return holder.name in ("unzip_task", "VMmanage_task") or any(c.name in _OF_VMWRAPPER for c in holder.children)
+
+
+def _spell(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else f"{str(value)!r:.80}"

@@ -1,0 +1,232 @@
+"""The kinds of text that elements have: how each is read, by voluptuous, and how a page or an error calls it.
+
+Those called `old_...` are read as the old programs do, digit for digit: a number is what C's `strtol` or `strtod` takes
+whole, a text that is none is as if the element were not there. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import voluptuous as vol
+
+from protocol.codec import is_name
+
+from .patterns import file_pattern
+
+_INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_HEXADECIMAL = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)([pP][+-]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[+-]?(inf|infinity|nan(\([0-9A-Za-z_]*\))?)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_LEAVES = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\].*)?\Z", re.DOTALL)
+"""What does not stay in the folder: absolute, here or on Windows, or going up."""
+
+
+class Said(vol.Invalid):
+    """A value is wrong, and this is the whole sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A kind of text. `check` returns the value of a text, None for none, or raises `vol.Invalid`.
+
+    It gets None for an element written `<name/>`. `phrase` is what it is ("a whole number ..."). `lenient`: what is
+    wrong is ignored, as the old programs do, and not refused.
+    """
+
+    phrase: str
+    check: Callable[[str | None], Any]
+    lenient: bool = False
+
+
+def _given(check: Any) -> Callable[[str | None], Any]:
+    """Return a check that takes an empty element for none."""
+    schema = vol.Schema(check)
+    return lambda text: schema(text) if text else None
+
+
+def _string(check: Any) -> Callable[[str | None], Any]:
+    """Return a check that leaves an empty text empty: it counts, and says that there is nothing."""
+    schema = vol.Schema(check)
+    return lambda text: schema(text) if text else ""
+
+
+def _word(text: str) -> str:
+    if found := _CONTROL.search(text):
+        raise Said(f"{text!r:.80} holds the control character U+{ord(found[0]):04X}")
+    return text
+
+
+def _line(text: str) -> str:
+    if found := re.search(r"[\x00-\x1f\x7f]", text):
+        raise Said(f"{text!r:.80} holds the control character U+{ord(found[0]):04X}")
+    return text
+
+
+def _plain_name(text: str) -> str:
+    name = re.sub(r"\A(\./+)+", "", text)
+    if not is_name(name):
+        raise Said(f"{text!r:.80} is no plain file name. Files lie in the job directory itself, without a path")
+    return name
+
+
+def _not_taken(taken: Callable[[str], bool]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if taken(re.sub(r"\A(\./+)+", "", name)):
+            raise Said(f"{name!r:.80} is a name that the bridge or the BOINC client uses itself. Choose another")
+        return name
+
+    return check
+
+
+def _in_slot(text: str) -> str:
+    if _LEAVES.match(text):
+        raise Said(f"{text!r:.80} leaves the job directory. Name a file in it, without '..' and not absolute")
+    return text
+
+
+def _setting(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x08\x0a-\x1f\x7f]*", text):
+        raise Said(f"{text!r:.80} is not NAME=VALUE")
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        file_pattern(text)
+    except re.error as error:
+        raise Said(f"{text!r:.80} is no regular expression: {error}") from error
+    return text
+
+
+def split_command_line(text: str) -> tuple[str, ...]:
+    """Split as BOINC's wrappers do: at white space; a word that begins with a quote runs to the next such quote.
+
+    There are no escapes, and a quote in the middle of a word stands for itself.
+    """
+    words = re.findall(r"'([^']*)'?|\"([^\"]*)\"?|(\S+)", text, re.ASCII)
+    return tuple(single or double or plain for single, double, plain in words)
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", text, re.ASCII):
+        raise vol.Invalid("no whole number")
+    return int(text.partition(".")[0])
+
+
+def _c_integer(text: str) -> int:
+    """Read as `strtol(text, 0)` does; what a long cannot hold is none."""
+    found = _INTEGER.fullmatch(text)
+    if not found or len(text) > 80:
+        raise vol.Invalid("no number")
+    digits = found[1]
+    base = 16 if digits[1:2] in ("x", "X") else 8 if digits.startswith("0") else 10
+    number = int(digits, base) * (-1 if text.startswith("-") else 1)
+    if not -(2**63) <= number < 2**63:
+        raise vol.Invalid("no long")
+    return number
+
+
+def _c_double(text: str) -> float:
+    """Read as `strtod` does."""
+    if len(text) > 255:
+        raise vol.Invalid("no number")
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    if _HEXADECIMAL.fullmatch(text):
+        try:
+            return float.fromhex(text)
+        except OverflowError:
+            return math.inf
+    if _NO_NUMBER.fullmatch(text):
+        return math.nan if "nan" in text.lower() else math.copysign(math.inf, -1 if text.startswith("-") else 1)
+    raise vol.Invalid("no number")
+
+
+def _old(check: Any, empty: str | None) -> Callable[[str | None], Any]:
+    """Return a check that reads `<name></name>` as `empty`, and `<name/>` as nothing."""
+    schema = vol.Schema(check)
+
+    def read(text: str | None) -> Any:
+        if text is None or (not text and empty is None):
+            raise Said("says nothing")
+        return schema(text or empty)
+
+    return read
+
+
+def _old_flag(text: str | None) -> bool:
+    if text is None:
+        return True
+    try:
+        return _c_integer(text) != 0
+    except vol.Invalid:
+        raise Said(f"{text!r:.80} is neither 1 nor 0" if text else "says nothing") from None
+
+
+def _flag(text: str | None) -> bool:
+    if text is None:
+        return True
+    return bool(vol.Schema(vol.All(vol.In(("0", "1")), vol.Coerce(int)))(text))
+
+
+def _time_limit(text: str) -> float | None:
+    seconds = vol.Schema(vol.All(_c_double, vol.Any(vol.Range(min=0), math.isnan)))(text)
+    return seconds if 0 < seconds <= 1e9 else None
+
+
+def _priority(text: str) -> int:
+    number = _c_integer(text)
+    return number if 1 <= number <= 5 else 3
+
+
+# The kinds.
+
+TEXT = Value("text", _string(_word))
+LINE = Value("text", _string(_line))
+FOLDER = Value("a path", _string(_line))
+PLAIN_NAME = Value("a plain file name", _string(_plain_name))
+SLOT_FILE = Value("a file in the job directory", _string(vol.All(_line, _in_slot)))
+SETTING = Value("NAME=VALUE", _string(_setting))
+PATTERN = Value("a regular expression (ECMAScript)", _string(_pattern))
+ARGUMENTS = Value("words, with quotes around one that has blanks", _string(vol.All(split_command_line)))
+
+OLD_FLAG = Value("a switch: `<name/>`, 1 or 0", _old_flag, lenient=True)
+OLD_WEIGHT = Value(
+    "a number from 0 to 1e12", _old(vol.All(_c_double, vol.Range(min=0, max=1e12)), empty="0"), lenient=True
+)
+OLD_LIMIT = Value("a number of seconds", _old(_time_limit, empty="0"), lenient=True)
+OLD_PRIORITY = Value("1, 2, 3, 4 or 5", _old(_priority, empty="0"), lenient=True)
+
+FLAG = Value("a switch: `<name/>`, 1 or 0", _flag)
+SECONDS = Value(
+    "a number of seconds from 0 to 1e9", _given(vol.All(vol.Match(_DECIMAL), vol.Coerce(float), vol.Range(0, 1e9)))
+)
+
+
+def whole(low: int, high: int, unit: str) -> Value:
+    """Return the kind of whole numbers from `low` to `high`, both included."""
+    return Value(f"a whole number of {unit} from {low} to {high}", _given(vol.All(_whole, vol.Range(low, high))))
+
+
+def choice(words: Iterable[str], otherwise: Callable[[str], str]) -> Value:
+    """Return the kind of these words; `otherwise` returns the sentence for another one."""
+    known = tuple(words)
+
+    def check(text: str) -> str:
+        if text not in known:
+            raise Said(otherwise(text))
+        return text
+
+    return Value(" or ".join(f"`{word}`" for word in known), _given(check))
+
+
+def result(value: Value, taken: Callable[[str], bool]) -> Value:
+    """Return the kind of names of files that come into being, of which some are taken."""
+    check, free = value.check, _not_taken(taken)
+    return Value(value.phrase, lambda text: check(free(text) if text else text))
