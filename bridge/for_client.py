@@ -68,6 +68,9 @@ _TRICKLES_WITHIN_S = 300.0
 
 _LOOK_EVERY_S = 0.1
 
+_NO_THREAD = "can't start new thread"
+"""What Python says; the error has no other mark."""
+
 MAX_CPUS = 256
 
 
@@ -145,6 +148,10 @@ def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Op
         return verdict_on(error)
     except OSError as error:
         return verdict_on(HostError(str(error)))
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        return verdict_on(HostError("this computer has too many processes: no thread can be started"))
 
 
 def _clean(directory: Path) -> None:

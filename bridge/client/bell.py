@@ -36,8 +36,9 @@ class Bell:
         """Begin to listen, for the running loop."""
         self._stopped.acquire()
         loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._listen, args=(loop,), name="bell", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._listen, args=(loop,), name="bell", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
         """Listen no more. May be called again."""

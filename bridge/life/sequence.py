@@ -281,7 +281,7 @@ class JobLife:
             self._disk_is_wanted = part.leaves_disk or (self._disk_is_wanted and isinstance(task, HostTask))
         self.kept = life.kept or (self._disk_is_wanted and (success or goes_on(outcome)))
         if success and not is_one_machine(self._job):
-            self._tell(at_end(self._progress))
+            self._tell(replace(at_end(self._progress), fraction_done=sum(self._shares[: number + 1])))
             if isinstance(task, HostTask):
                 await asyncio.to_thread(part.home, Finished(0, outcome.message))
         return outcome
@@ -385,7 +385,8 @@ class _Share:
         return together(self._before, progress, self._done, self._weight)
 
     def runs_on(self, what: str) -> None:
-        self._job.runs_on(what)
+        if not self._by_host:
+            self._job.runs_on(what)
 
     def state(self, state: State) -> None:
         self._job.state(state)

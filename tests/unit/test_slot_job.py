@@ -22,7 +22,7 @@ from bridge.image import load_image
 from bridge.job import HostTask, Job, MachineTask, read_job
 from bridge.life.accounting import Progress
 from bridge.options import Options
-from bridge.verdict import Finish
+from bridge.verdict import Finish, TemporaryExit
 from protocol.files import Door
 from protocol.layout import OUT, Share
 
@@ -229,3 +229,14 @@ def test_a_slot_that_stays_locked_is_tried_again_in_ten_minutes(tmp_path: Path) 
     delay, reason, notice = (tmp_path / TEMPORARY_EXIT).read_text().splitlines()
     assert (delay, notice) == ("600", "") and "still at work in the slot" in reason
     assert sorted(os.listdir(tmp_path)) == ["boinc_lockfile", TEMPORARY_EXIT]
+
+
+def test_a_computer_with_too_many_processes_is_no_error_of_the_job(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It used to end in a traceback, and the client called it a computation error."""
+
+    def no_thread(directory: Path) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(for_client, "read_home", no_thread)
+    verdict = for_client._run(slot, None, None, Options())
+    assert isinstance(verdict, TemporaryExit) and "too many processes" in verdict.reason

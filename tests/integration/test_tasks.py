@@ -1,0 +1,200 @@
+"""Jobs of several tasks, in a machine and on this host, as the client starts them; and what remains after an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ..patience import until
+from ..standin import Conclusion, End
+from .conftest import JobDirectory
+from .slots import MakeSlot, Slot
+
+FIRST = """
+echo "first $(cat in.txt)" > first.txt
+echo "kept on the disk" > left_behind
+"""
+SECOND = """
+cat left_behind checked.txt > second.txt
+echo again >> left_behind
+[ $(wc -l < left_behind) = 2 ] || exit 7
+WAIT
+"""
+
+
+def job_file(image: Path | str) -> str:
+    """A job that prepares its input on the host, and looks there at what the machine has made in between."""
+    return f"""<job_desc>
+    <task><application>prepare</application><command_line>5</command_line><weight>1</weight></task>
+    <task><virtualmachine>test</virtualmachine><image>{image}</image><application>first</application>
+        <copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>first.txt</copy_file_from_VM>
+        <checkpoint_period>1</checkpoint_period><weight>4</weight></task>
+    <task><application>check</application><stdout_filename>checked.txt</stdout_filename>
+        <stdin_filename>first.txt</stdin_filename><weight>1</weight></task>
+    <task><virtualmachine>test</virtualmachine><application>second</application>
+        <copy_file_to_VM>checked.txt</copy_file_to_VM><copy_file_from_VM>second.txt</copy_file_from_VM>
+        <weight>4</weight></task>
+    <zip_output><zipfilename>all.zip</zipfilename><filename>\\.txt$</filename></zip_output>
+</job_desc>"""
+
+
+RESULT = "kept on the disk\nchecked first 5\n"
+
+
+def tasks(make_slot: MakeSlot, image: Path | str, hypervisor: str, second: str = SECOND, check: str = "") -> Slot:
+    """A slot with that job in it; `second` is the second program in the machine, `check` what the host does first."""
+    slot = make_slot(hypervisor=hypervisor)
+    wait = f"until [ -e {slot.directory.path / 'go'} ]; do sleep 0.1; done"
+    programs = {
+        "prepare": 'echo "$1" > in.txt',
+        "first": FIRST,
+        "check": f'{check.replace("WAIT", wait)}\nread line; echo "checked $line"',
+        "second": second.replace("WAIT", wait if hypervisor == "local" else "true"),
+    }
+    for name, script in programs.items():
+        slot.directory.add(name, f"#!/bin/sh\n{script}\n")
+    slot.job_file.write_text(job_file(image))
+    slot.names = set(os.listdir(slot.slot))
+    return slot
+
+
+def is_right(slot: Slot) -> None:
+    """The job has ended as it should, and nothing is left but what it made."""
+    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
+    assert slot.read("second.txt") == RESULT
+    with zipfile.ZipFile(slot.slot / "all.zip") as archive:
+        assert {"first.txt", "second.txt", "checked.txt", "in.txt"} <= set(archive.namelist())
+        assert archive.read("second.txt") == RESULT.encode()
+    made = {
+        "in.txt",
+        "first.txt",
+        "checked.txt",
+        "second.txt",
+        "all.zip",
+        "wrapper_checkpoint.txt",
+        "initial_file_list",
+    }
+    assert slot.left() == made
+    slot.until_nobody()
+    assert slot.task.fraction_done == pytest.approx(1.0)
+    assert (slot.read("wrapper_checkpoint.txt") or "").startswith("4 ")
+
+
+@pytest.mark.parametrize("hypervisor", ["local", "qemu"])
+def test_tasks_share_the_disk_of_their_machine(make_slot: MakeSlot, image: Path, hypervisor: str) -> None:
+    slot = tasks(make_slot, image, hypervisor)
+    slot.go()
+    slot.run()
+    is_right(slot)
+    told = slot.stderr()
+    assert "task 1 of 4: prepare, on this host" in told and "task 4 of 4: second, in the machine" in told
+
+
+@pytest.mark.parametrize("how", ["quit", "kill"])
+def test_a_task_that_begins_anew_finds_the_disk_as_the_last_one_left_it(make_slot: MakeSlot, how: str) -> None:
+    """The program appends to a file that the task before has left: twice would be wrong."""
+    slot = tasks(make_slot, "none", "local")
+    slot.run()
+    slot.until_told("task 4 of 4")
+    until(lambda: any((slot.slot / "machine/work").glob("second.txt")), slot.stderr)
+    slot.order("quit") if how == "quit" else os.kill(slot.pid, signal.SIGKILL)
+    slot.wait()
+    slot.until_nobody()
+    assert (slot.slot / "machine.1/work/left_behind").read_text() == "kept on the disk\n"
+    slot.go()
+    slot.run()
+    is_right(slot)
+    assert slot.stderr().count("task 1 of 4") == 1, "what is done is not done again"
+
+
+LONG = """
+cat left_behind checked.txt > second.txt
+echo again >> left_behind
+[ $(wc -l < left_behind) = 2 ] || exit 7
+n=0
+while [ $n -lt 60 ]; do
+    n=$((n + 1))
+    awk "BEGIN { print $n / 60 }" > $VMBRIDGE_SPOOL/.new && mv $VMBRIDGE_SPOOL/.new $VMBRIDGE_SPOOL/fraction_done
+    sleep 0.1
+done
+"""
+
+
+def test_the_second_machine_is_restored_too(make_slot: MakeSlot, image: Path) -> None:
+    slot = tasks(make_slot, image, "qemu", LONG)
+    slot.run()
+    slot.until_told("task 4 of 4")
+    slot.until(lambda: slot.stderr().count("booting -> running") == 2, "the second machine")
+    slot.order("quit")
+    slot.wait()
+    slot.run()
+    is_right(slot)
+    assert "restored from" in slot.stderr()
+
+
+def test_a_machine_between_its_tasks_is_not_lost(make_slot: MakeSlot) -> None:
+    """The first machine has ended, the second has not begun, and a program of the host runs."""
+    slot = tasks(make_slot, "none", "local", check="WAIT")
+    slot.run()
+    slot.until_told("task 3 of 4")
+    os.kill(slot.pid, signal.SIGKILL)
+    slot.wait()
+    slot.until_nobody()
+    slot.go()
+    slot.run()
+    is_right(slot)
+
+
+def test_a_job_of_the_host_needs_nothing_of_ours(make_slot: MakeSlot) -> None:
+    """No machine, no folder of the bridge's: `shared` and `machine` are the job's own names."""
+    slot = make_slot()
+    slot.directory.add("one", "#!/bin/sh\nmkdir shared machine\necho one > shared/a\n")
+    slot.directory.add("two", "#!/bin/sh\ncat shared/a > out.txt\necho two >&2\n")
+    slot.job_file.write_text(
+        "<job_desc><task><application>one</application></task><task><application>two</application></task></job_desc>"
+    )
+    result = slot.directory.output("out.txt", "molecule_42_0_0")
+    slot.names = set(os.listdir(slot.slot))
+    slot.run()
+    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
+    assert (slot.slot / "shared/a").read_text() == "one\n" and "two\n" in slot.stderr()
+    assert (slot.read("out.txt") or "").startswith("<soft_link>") is False or result.exists()
+
+
+def test_a_program_of_the_host_that_fails(make_slot: MakeSlot) -> None:
+    slot = make_slot()
+    slot.directory.add("one", "#!/bin/sh\nexit 3\n")
+    slot.job_file.write_text("<job_desc><task><application>one</application></task></job_desc>")
+    slot.run()
+    ended = slot.wait()
+    assert (ended.end, ended.code) == (End.ERROR, 195), slot.stderr()
+    assert "the program one ended with status 3" in slot.stderr()
+
+
+def test_for_people_too(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path)
+    (tmp_path / "job.xml").write_text(
+        "<job_desc><task><application>./one</application><stdout_filename>out.txt</stdout_filename></task></job_desc>"
+    )
+    (tmp_path / "one").write_text("#!/bin/sh\necho done\n")
+    (tmp_path / "one").chmod(0o755)
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.txt").read_text() == "done\n"
+    assert job.left() == []
+
+
+def test_ctrl_c_ends_a_program_of_the_host(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path)
+    (tmp_path / "job.xml").write_text("<job_desc><task><application>one</application></task></job_desc>")
+    (tmp_path / "one").write_text("#!/bin/sh\necho $$ > pid.new; mv pid.new pid\nexec sleep 1000\n")
+    (tmp_path / "one").chmod(0o755)
+    process = job.start()
+    job.wait_for("pid")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
