@@ -41,14 +41,14 @@ class Bundle:
     oldest_python: tuple[int, int]
 
 
-def write_bundle(out: Path, *, image: Path, job: Path, more: Sequence[Path] = ()) -> Bundle:
+def write_bundle(out: Path, *, image: Path | None, job: Path, more: Sequence[Path] = ()) -> Bundle:
     """Write the bundle into the folder `out`, which must be new, empty, or a bundle, which is replaced.
 
-    `image` is an image's folder, `job` a job file, `more` files that the application finds in its slot under their own
-    names: a science program, or data for all jobs. The same inputs, packages and Python give the same bytes. After a
-    failure `out` is as it was.
+    `image` is an image's folder, None for a job that needs no machine, `job` a job file, `more` files that the
+    application finds in its slot under their own names: a science program, or data for all jobs. The same inputs,
+    packages and Python give the same bytes. After a failure `out` is as it was.
 
-    :raise JobFileError: the job file is broken, or looks for the image elsewhere than in `image`.
+    :raise JobFileError: the job file is broken, looks for the image elsewhere than in `image`, or needs one.
     :raise ImageError: the image is broken, or the program cannot run in it.
     :raise HostError: `out` is something else; a file or package is missing; the disk does not allow it.
     """
@@ -56,9 +56,10 @@ def write_bundle(out: Path, *, image: Path, job: Path, more: Sequence[Path] = ()
         raise HostError(f"bundles are made on x86_64 Linux, for x86_64 Linux; this is {sys.platform}")
     out = Path(os.path.abspath(out))
     refuse_foreign(out)
-    loaded = load_image(image)
-    manifest = image / MANIFEST if image.is_dir() else image
-    science = [*_image_files(loaded, manifest), *_job_files(job, loaded, more)]
+    loaded = None if image is None else load_image(image)
+    science = _job_files(job, loaded, more)
+    if image is not None and loaded is not None:
+        science = [*_image_files(loaded, image / MANIFEST if image.is_dir() else image), *science]
     program, oldest_python = _program_files()
     files = (*program, *science)
     with new_folder(out) as folder:
@@ -94,19 +95,25 @@ def _image_files(image: Image, manifest: Path) -> list[BundleFile]:
     return [given_file(path, f"{IMAGE}/{path.name}") for path in (manifest, *paths)]
 
 
-def _job_files(file: Path, image: Image, more: Sequence[Path]) -> list[BundleFile]:
+def _job_files(file: Path, image: Image | None, more: Sequence[Path]) -> list[BundleFile]:
     """Return the job file and `more`, having tried what can be tried without a slot."""
-    job = parse_job(file, read_text(file, file)).machine_tasks[0]
-    if job.image != file.parent / IMAGE:
-        raise JobFileError(
-            file, 0, "image", f"{job.image} is not where a bundle has its image. Write <image>{IMAGE}</image>; for "
-            f"`vmbridge run`, put a link of that name into the job directory")  # fmt: skip
+    tasks = parse_job(file, read_text(file, file)).machine_tasks
+    if tasks and image is None:
+        raise JobFileError(file, 0, "virtualmachine", "needs an image. Name its folder: --image DIR")
+    for task in tasks:
+        if task.image != file.parent / IMAGE:
+            problem = (
+                f"{task.image} is not where a bundle has its image. Write <image>{IMAGE}</image>; for `vmbridge run`, "
+                "put a link of that name into the job directory"
+            )
+            raise JobFileError(file, 0, "image", problem)
+    programs = {task.application for task in tasks}
     for path in more:
         if not path.is_file():
             raise HostError(f"{path} is no file, so it cannot be put into the bundle")
         if path.name in (*OWN_NAMES, IMAGE) or path.name.startswith("boinc_"):
             raise HostError(f"{path.name} is a name that the bridge or the BOINC client uses itself. Rename it")
-        if path.name == job.application and image.static_programs_only:
+        if path.name in programs and image is not None and image.static_programs_only:
             refuse_dynamic(path)
     names = [path.name for path in more]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -11,7 +11,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("directory", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--image", required=True, type=EXISTING, metavar="DIR", help="The image that the machines start from.")
+@click.option("--image", type=EXISTING, metavar="DIR", help="The image that the job's machine starts from.")
 @click.option("--job", required=True, type=EXISTING, metavar="FILE", help="The job file; its <image> is `image`.")
 @click.option(
     "--file",
@@ -22,7 +22,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
     help="Another file for all jobs, found in the slot under its own name: the science program, say. "
     "May be repeated; without it the files come with each work unit.",
 )
-def package(directory: Path, image: Path, job: Path, more: tuple[Path, ...]) -> None:
+def package(directory: Path, image: Path | None, job: Path, more: tuple[Path, ...]) -> None:
     """Write the folder OUT that a BOINC project ships as a version of its application (docs/admins.md)."""
     from ..bundle import write_bundle
     from ..bundle.write import PLATFORM

@@ -120,6 +120,24 @@ def test_another_job_is_another_file_and_the_rest_keeps_its_name(bundle: Bundle,
     assert {re.sub("_[0-9a-f]{12}", "", name) for name in new} == {"job.xml", "worker"}
 
 
+def test_a_job_of_the_host_needs_no_image(bundle: Bundle, tmp_path: Path) -> None:
+    """And its program runs below a keeper that comes out of the zip."""
+    (tmp_path / "job.xml").write_text(
+        "<job_desc><task><application>worker</application><stdout_filename>out.txt</stdout_filename></task></job_desc>"
+    )
+    (tmp_path / "worker").write_text("#!/bin/sh\n(sleep 1000 &)\necho done\n")
+    write_bundle(tmp_path / "out", image=None, job=tmp_path / "job.xml", more=[tmp_path / "worker"])
+    assert len(os.listdir(tmp_path / "out")) == 6
+    hosts = Bundle(tmp_path / "out", bundle.files)
+    slot = tmp_path / "slots" / "0"
+    slot.mkdir(parents=True)
+    for name in ("job.xml", "worker"):
+        shutil.copy(tmp_path / name, slot)
+    done = start(hosts, slot=slot)
+    assert done.returncode == 0, done.stderr
+    assert (slot / "out.txt").read_text() == "done\n"
+
+
 def start(bundle: Bundle, *words: str, slot: Path) -> subprocess.CompletedProcess[str]:
     """Start the main program as the client does: by a relative path, in the slot."""
     slot.mkdir(parents=True, exist_ok=True)

@@ -232,6 +232,11 @@ def test_a_job_that_looks_for_its_image_elsewhere(inputs: Path) -> None:
     )
 
 
+def test_a_job_that_needs_an_image(inputs: Path) -> None:
+    with pytest.raises(JobFileError, match=r"<virtualmachine>: needs an image. Name its folder: --image DIR"):
+        write_bundle(inputs / "out", image=None, job=inputs / "job.xml")
+
+
 def test_a_broken_job(inputs: Path) -> None:
     (inputs / "job.xml").write_text(JOB.replace("application", "aplication"))
     refused(inputs, JobFileError, r"has no <application>")
