@@ -64,13 +64,20 @@ class Science:
 def packaged(*outputs: str) -> Iterator[AppVersion]:
     """Lend the app version as a project makes it, for jobs with these outputs."""
     wanted = "".join(f"<copy_file_from_VM>{name}</copy_file_from_VM>\n" for name in outputs)
-    image = REPOSITORY / "build" / "image"
-    if not (image / "image.json").exists():
+    with bundled(_JOB_FILE.format(outputs=wanted)) as version:
+        yield version
+
+
+@contextmanager
+def bundled(job_file: str, *, image: bool = True) -> Iterator[AppVersion]:
+    """Lend the app version for a job file, with the tiny image."""
+    there = REPOSITORY / "build" / "image"
+    if not (there / "image.json").exists():
         pytest.fail("there is no build/image: run `make e2e`, or `make image` first")
     with TemporaryDirectory() as folder:
         job, out = Path(folder, "job.xml"), Path(folder, "out")
-        job.write_text(_JOB_FILE.format(outputs=wanted))
-        command = [*VMBRIDGE, "package", str(out), "--image", str(image), "--job", str(job)]
+        job.write_text(job_file)
+        command = [*VMBRIDGE, "package", str(out), "--job", str(job), *(["--image", str(there)] if image else [])]
         done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         yield read_bundle(out)
