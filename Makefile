@@ -25,7 +25,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(or $(3),$(call install,$(2))); fi
 
-.PHONY: help setup guest image package demo test check style fast integration images e2e quits chaos bench lifecycle wheel clean
+.PHONY: help setup guest image package demo test check style fast integration images e2e quits chaos bench lifecycle reference wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ bench: guest image  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: it
 
 lifecycle: setup  ## docs/lifecycle.md: draw the tables
 	@$(BIN)/python -m tests.lifecycle
+
+reference: setup  ## docs/jobfile.md: write down all elements of a job file
+	@$(BIN)/python -m tests.reference
 
 wheel: guest  ## dist/: a wheel that brings the guest's sources and agents along
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -7,7 +7,6 @@ anywhere, and that were not there when the first task began, which is what `init
 from __future__ import annotations
 
 import os
-import re
 import stat
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from protocol.files import Door, sync_file, sync_folder, unfinished, write_atomi
 from .done import DONE
 from .errors import JobFileError, host_trouble
 from .job import Job
+from .job.patterns import file_pattern
 from .job.schema import OWN_NAMES
 
 INITIAL_FILES = "initial_file_list"
@@ -74,7 +74,7 @@ def pack(job: Job) -> None:
     if wanted is None or (archive := job.path(wanted.zipfilename)).exists():
         return
     with host_trouble(f"pack {wanted.zipfilename}"):
-        patterns = [re.compile(pattern) for pattern in wanted.patterns]
+        patterns = [file_pattern(pattern) for pattern in wanted.patterns]
         before = _initial_files(job.directory) | {wanted.zipfilename}
         names = [entry.name for entry in os.scandir(job.directory) if entry.is_file(follow_symlinks=False)]
         found = (name for name in sorted(names) if name not in before and not is_own(name))

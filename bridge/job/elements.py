@@ -10,8 +10,8 @@ import re
 from dataclasses import replace
 
 from ..hypervisors import MACHINES
-from ..workplace import MACHINE, SHARED
 from .findings import Kind
+from .schema import OWN_NAMES
 from .table import Row, Table, Whose
 from .values import (
     ARGUMENTS,
@@ -34,11 +34,6 @@ from .values import (
     result,
     whole,
 )
-
-JOB_FILE = "job.xml"
-
-OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
-"""Names in the job directory that are the bridge's own or the client's; no output may be called so."""
 
 _CLIENT_NAMES = OWN_NAMES | {"boinc_finish_called", "boinc_temporary_exit", "boinc_lockfile", "boinc_mmap_file"}
 
@@ -92,7 +87,7 @@ def _no_setting(text: str) -> tuple[Kind, str] | None:
 
 _APPLICATION = Row(
     "application",
-    LINE,
+    TEXT,
     "The program: a file of the job, by its name in the slot, or one under `$PROJECT_DIR`.",
     Whose.WRAPPER,
     required="Name the program",
@@ -108,7 +103,7 @@ _SETENV = Row(
     remark=_no_setting,
 )
 _WEIGHT = Row("weight", OLD_WEIGHT, "The task's share of the whole job's `fraction_done`.", Whose.WRAPPER, default=1.0)
-_STDIN = Row("stdin_filename", LINE, "The file that is its standard input.", Whose.WRAPPER)
+_STDIN = Row("stdin_filename", TEXT, "The file that is its standard input.", Whose.WRAPPER)
 _STDOUT = Row("stdout_filename", _HOST_STREAM, "The file that its standard output is appended to.", Whose.WRAPPER)
 _STDERR = Row("stderr_filename", _HOST_STREAM, "The file that its standard error is appended to.", Whose.WRAPPER)
 _APPEND = Row(
@@ -124,7 +119,7 @@ _APPEND = Row(
 _EXEC_DIR = Row("exec_dir", TEXT, "The folder that it is started in; the slot if absent.", Whose.WRAPPER)
 _CHECKPOINT = Row(
     "checkpoint_filename",
-    LINE,
+    TEXT,
     "A file whose change says that the program has saved its state.",
     Whose.WRAPPER,
 )
@@ -171,7 +166,7 @@ _PRIORITY = Row(
 _VIRTUALMACHINE = Row(
     "virtualmachine",
     LINE,
-    "A name for the machine; one without a name is a task on the host.",
+    "A name for the machine. Without one, it is a task on the host.",
     Whose.VMWRAPPER,
 )
 _MACHINE_ROWS = (
@@ -291,13 +286,16 @@ _OLD_LEFTOVERS = (
         deprecated="has no meaning: the program lies in its working directory. Leave it out",
     ),
 )
+_OF_TASK = "means something only in a <task> and is ignored"
 _OF_HOST = "means something only for a task on the host and is ignored"
 _OF_MACHINE = "means something only in a <task> with a <virtualmachine> and is ignored"
 
 MACHINE_TASK = Table(
     "A task that names a `<virtualmachine>` runs in the job's machine. All such tasks share it: what describes the "
     "machine (`<virtualmachine>`, `<image>`, `<memory_size_mb>`, `<ncpus>`, `<enable_network>`, `<hypervisor>`) must "
-    "be the same in all, and all but `<virtualmachine>` may be said once. Files are plain names in the job's folder.",
+    "be the same in all, and all but `<virtualmachine>` may be said once. Files are plain names in the job's folder; a "
+    "`./` before them counts for nothing. For outputs, `shared`, `machine`, `job.xml`, `init_data.xml` and what begins "
+    "with `boinc_` are taken, and no name begins with a point.",
     (_VIRTUALMACHINE, *_MACHINE_ROWS, *_NOT_IN_MACHINE, *_OLD_LEFTOVERS),
     {row.name: _OF_HOST for row in (_MULTI_PROCESS, _FORWARD_SLASHES, _PRIORITY)},
 )
@@ -324,7 +322,7 @@ _HOST_ROWS = (
 HOST_TASK = Table(
     "A task without a `<virtualmachine>` runs on the volunteer's computer itself. In `<command_line>`, `<exec_dir>` "
     "and `<setenv>`, `$PROJECT_DIR`, `$NTHREADS`, `$GPU_DEVICE_NUM` and `$PWD` are replaced, and in `<command_line>` "
-    "`boinc_resolve(NAME)`. In a file with VMwrapper's elements, a word `./NAME` is resolved like that, too.",
+    "`boinc_resolve(NAME)`. There a word `./NAME` is resolved, too, if NAME is a link of the slot.",
     (_VIRTUALMACHINE, *_HOST_ROWS),
     {
         row.name: _OF_MACHINE
@@ -336,7 +334,7 @@ HOST_TASK = Table(
 _HELPER = replace(
     HOST_TASK,
     about="",
-    elsewhere={**HOST_TASK.elsewhere, "virtualmachine": _OF_MACHINE, "daemon": _OF_HOST},
+    elsewhere={**HOST_TASK.elsewhere, "virtualmachine": _OF_TASK, "daemon": _OF_TASK},
     rows=tuple(row for row in _HOST_ROWS if row is not _DAEMON),
 )
 
@@ -398,3 +396,12 @@ JOB_DESC = Table(
 )
 
 FORMS = {"job_desc": JOB_DESC.form}
+
+TABLES = {
+    "`<job_desc>`": JOB_DESC,
+    "`<task>` in a machine": MACHINE_TASK,
+    "`<task>` on the host": HOST_TASK,
+    "`<unzip_input>`": UNZIP_INPUT,
+    "`<zip_output>`": ZIP_OUTPUT,
+}
+"""All tables under their headings, for the page."""

@@ -118,7 +118,10 @@ class HostTask:
 
 @dataclass(frozen=True, slots=True)
 class ZipOutput:
-    """What is packed when all tasks are done: the files of the slot whose names match one of `patterns`."""
+    """What is packed when all tasks are done: the files of the slot in whose names one of `patterns` is found.
+
+    The patterns are those of C++; `patterns.file_pattern` makes Python's of them.
+    """
 
     zipfilename: str
     patterns: tuple[str, ...] = ()

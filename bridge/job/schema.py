@@ -1,7 +1,6 @@
-"""How a `Job` is read from its file, by the tables of `elements`.
+"""From a job file to a `Job`: the door to those who read and judge it, which are imported when there is a file to read.
 
-A file that the old programs accept is not refused: what they ignore is ignored with a warning. What they refuse, what
-is wrong with an element of ours, and names of files that lead out of the job directory are errors.
+The BOINC client waits for a first sign of life, and none of it is needed for that.
 """
 
 from __future__ import annotations
@@ -9,55 +8,26 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from protocol.codec import encode
-from protocol.errors import LocalProtocolError
 
 from ..errors import JobFileError
-from .elements import (
-    FORMS,
-    HOST_TASK,
-    JOB_DESC,
-    JOB_FILE,
-    MACHINE_TASK,
-    OWN_NAMES,
-)
-from .findings import Finding, Kind, first_error, in_order
-from .model import HostTask, Job, MachineTask, ZipOutput, itself
-from .table import Table, Values, read
-from .tags import Element, TagError, parse
-from .values import split_command_line
-
-__all__ = [
-    "JOB_FILE",
-    "OWN_NAMES",
-    "Examined",
-    "examine_job",
-    "parse_job",
-    "read_job",
-    "read_text",
-    "split_command_line",
-]
+from ..workplace import MACHINE, SHARED
+from .findings import Finding, Kind, first_error
+from .model import Job, MachineTask, itself
 
 logger = logging.getLogger(__name__)
 
-MAX_JOB_FILE_BYTES = 1_048_576
+JOB_FILE = "job.xml"
 
-IMAGE = "image"
-"""The folder of a project's only image, which need not be named."""
+OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
+"""Names in the job directory that are the bridge's own or the client's; no output may be called so."""
+
+MAX_JOB_FILE_BYTES = 1_048_576
 
 _WARNINGS_LOGGED = 20
 """More would fill the `stderr.txt` that a project sees."""
-
-_OF_MACHINE = ("virtualmachine", "image", "memory_size_mb", "ncpus", "enable_network", "hypervisor")
-"""What describes the machine, which all tasks in one share."""
-
-_OF_VMWRAPPER = frozenset({"virtualmachine", "image", "copy_app_to_VM", "copy_file_to_VM", "copy_file_from_VM"})
-"""What tells a VMwrapper's file from a wrapper's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,192 +94,16 @@ def parse_job(file: Path, text: str) -> Job:
 
 def examine_job(file: Path, text: str) -> Examined:
     """Read a job and say all that is to be said of its file. Pure."""
-    try:
-        root, findings = parse(text, FORMS)
-    except TagError as error:
-        return Examined((Finding(error.line, error.name, str(error)),))
-    job = _Reader(file, root, findings).job()
-    found = in_order(findings)
-    return Examined(found, None if first_error(found) else job)
+    from .reader import examine
+
+    job, findings = examine(file, text)
+    return Examined(findings, job)
 
 
-class _Reader:
-    """Reads one file's tree; `findings` grows."""
+def split_command_line(text: str) -> tuple[str, ...]:
+    """Split as BOINC's wrappers do: at white space; a word that begins with a quote runs to the next such quote.
 
-    def __init__(self, file: Path, root: Element, findings: list[Finding]) -> None:
-        self._file = file
-        self._root = root
-        self._findings = findings
-
-    def job(self) -> Job | None:
-        """Return the job, if there is no error in it."""
-        whole = read(JOB_DESC, self._root, self._findings)
-        holders = whole.holders if whole else []
-        read_of: dict[str, list[Values]] = {row.name: [] for row in JOB_DESC.rows}
-        for holder in holders:
-            if values := read(_table(holder), holder, self._findings):
-                read_of[holder.name].append(values)
-        tasks = [values for values in read_of["task"] if not values.of.get("daemon")]
-        machine = self._machine([values for values in tasks if _in_machine(values)])
-        self._refuse_no_task([holder for holder in holders if holder.name == "task"], read_of["task"], tasks)
-        weights = self._weights(tasks)
-        if whole is None or first_error(self._findings):
-            return None
-        old = any(_is_vmwrappers(holder) for holder in holders)
-        job = Job(
-            self._file,
-            tuple(
-                self._machine_task(values, machine, weight) if _in_machine(values) else _host_task(values, old, weight)
-                for values, weight in zip(tasks, weights, strict=True)
-            ),
-            unzip_input=tuple(name for values in read_of["unzip_input"] for name in values["zipfilename"]),
-            unzip_tasks=tuple(_host_task(values, old) for values in read_of["unzip_task"]),
-            helpers=tuple(_host_task(values, old) for values in read_of["VMmanage_task"]),
-            daemons=tuple(_host_task(values, old) for values in read_of["task"] if values.of.get("daemon")),
-            zip_output=self._zip_output(read_of["zip_output"]),
-            graphics=whole["enable_graphics_support"],
-        )
-        for values, task in zip(tasks, job.tasks, strict=True):
-            if isinstance(task, MachineTask):
-                self._refuse_untellable(values, task)
-        return job
-
-    def _error(self, element: Element, sentence: str) -> None:
-        self._findings.append(Finding(element.line, element.name, sentence))
-
-    def _ignored(self, element: Element, sentence: str) -> None:
-        self._findings.append(Finding(element.line, element.name, sentence, Kind.IGNORED))
-
-    def _refuse_no_task(self, written: list[Element], read_: list[Values], tasks: list[Values]) -> None:
-        """Refuse a job that does nothing: BOINC's wrapper calls it a success, and the project would pay for it."""
-        if not written:
-            self._error(self._root, "has no <task>. Add one with an <application>")
-        elif not tasks and len(read_) == len(written):
-            self._error(self._root, "has no <task> but <daemon>s, which are ended when the last task is done. Add one")
-
-    def _machine(self, tasks: Iterable[Values]) -> dict[str, Any]:
-        """Return what describes the machine of all tasks that are in one, and find where they contradict each other."""
-        machine: dict[str, Any] = {}
-        first: dict[str, Element] = {}
-        for values in tasks:
-            for name in _OF_MACHINE:
-                if name not in values.given or values[name] in (None, ""):
-                    continue
-                if name not in first:
-                    first[name], machine[name] = values.given[name], values[name]
-                elif machine[name] != values[name]:
-                    self._error(
-                        values.given[name],
-                        f"is {_spell(values[name])} here and {_spell(machine[name])} in line {first[name].line}. All "
-                        "tasks of a job share one machine: say the same in all, or leave it out of the later ones"
-                        if name != "virtualmachine"
-                        else f"{values[name]!r:.80} is another machine than {machine[name]!r:.80} in line "
-                        f"{first[name].line}. All tasks of a job share one machine: give it one name",
-                    )
-        return machine
-
-    def _weights(self, tasks: list[Values]) -> list[float]:
-        """Return the tasks' weights, of which one at least is not 0."""
-        weights: list[float] = [values["weight"] for values in tasks]
-        if weights and not any(weights):
-            self._ignored(tasks[0].given["weight"], "all tasks have the weight 0; each counts as 1")
-            return [1.0] * len(weights)
-        return weights
-
-    def _zip_output(self, read_: list[Values]) -> ZipOutput | None:
-        """Return all such elements as one, as the wrapper takes them: the last name, all patterns."""
-        names = [values["zipfilename"] for values in read_ if values["zipfilename"]]
-        if not names:
-            for values in read_:
-                self._ignored(values.element, "has no <zipfilename>, so nothing is packed. Name the archive")
-            return None
-        return ZipOutput(names[-1], tuple(pattern for values in read_ for pattern in values["filename"]))
-
-    def _machine_task(self, values: Values, machine: dict[str, Any], weight: float) -> MachineTask:
-        def shared(name: str) -> Any:
-            return machine.get(name, MACHINE_TASK.row[name].default)
-
-        return MachineTask(
-            file=self._file,
-            machine=shared("virtualmachine"),
-            image=self._file.parent / (shared("image") or IMAGE),
-            application=values["application"],
-            arguments=values["command_line"],
-            environment=values["setenv"],
-            inputs=values["copy_file_to_VM"],
-            outputs=values["copy_file_from_VM"],
-            stdin=values["stdin_filename"] or None,
-            stdout=values["stdout_filename"] or None,
-            stderr=values["stderr_filename"] or None,
-            hypervisor=shared("hypervisor"),
-            memory_mb=shared("memory_size_mb"),
-            cpus=shared("ncpus"),
-            checkpoint_period=values["checkpoint_period"],
-            checkpoint_files=values["checkpoint_filename"],
-            cpu_time=values["cpu_time"],
-            takes_more_arguments=values["append_cmdline_args"],
-            network=shared("enable_network"),
-            weight=weight,
-        )
-
-    def _refuse_untellable(self, values: Values, task: MachineTask) -> None:
-        if task.application in task.checkpoint_files:
-            self._error(values.element, f"names the program {task.application!r} as a <checkpoint_filename>")
-        try:
-            encode(task.task(task.checkpoint_files))
-        except LocalProtocolError as error:
-            self._error(values.element, f"cannot be told to a guest: {error.reason}")
-
-
-def _host_task(values: Values, of_vmwrapper: bool, weight: float = 1.0) -> HostTask:
-    command_line = values["command_line"]
-    return HostTask(
-        application=values["application"],
-        command_line=_resolved(command_line) if of_vmwrapper else command_line,
-        line=values.element.line,
-        exec_dir=values["exec_dir"] or None,
-        environment=values["setenv"],
-        stdin=values["stdin_filename"] or None,
-        stdout=values["stdout_filename"] or None,
-        stderr=values["stderr_filename"] or None,
-        checkpoint_filename=values["checkpoint_filename"] or None,
-        fraction_done_filename=values["fraction_done_filename"] or None,
-        weight=weight,
-        time_limit=values["time_limit"],
-        priority=values["priority"],
-        multi_process=values["multi_process"],
-        forward_slashes=values["forward_slashes"],
-        takes_more_arguments=values["append_cmdline_args"],
-    )
-
-
-def _resolved(command_line: str) -> str:
-    """Say VMwrapper's `./name`, a file of the job, in the wrapper's words."""
-    return re.sub(r"(?<!\S)(\./[^\s()]+)(?!\S)", r"boinc_resolve(\1)", command_line)
-
-
-def _table(holder: Element) -> Table:
-    """Return the table by which an element in `<job_desc>` is read."""
-    if holder.name == "task":
-        return MACHINE_TASK if _text(holder, "virtualmachine") else HOST_TASK
-    table = JOB_DESC.row[holder.name].value
-    assert isinstance(table, Table)
-    return table
-
-
-def _text(holder: Element, name: str) -> str:
-    """Return the text that counts of an element in `holder`, before it is judged."""
-    texts = [child.text or "" for child in holder.children if child.name == name and not child.fault]
-    return texts[-1] if texts else ""
-
-
-def _in_machine(values: Values) -> bool:
-    return bool(values.of.get("virtualmachine"))
-
-
-def _is_vmwrappers(holder: Element) -> bool:
-    return holder.name in ("unzip_task", "VMmanage_task") or any(c.name in _OF_VMWRAPPER for c in holder.children)
-
-
-def _spell(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else f"{str(value)!r:.80}"
+    There are no escapes, and a quote in the middle of a word stands for itself.
+    """
+    words = re.findall(r"'([^']*)'?|\"([^\"]*)\"?|(\S+)", text, re.ASCII)
+    return tuple(single or double or plain for single, double, plain in words)

@@ -16,7 +16,7 @@ import voluptuous as vol
 
 from .findings import Finding, Kind
 from .tags import Element, Form
-from .values import Said, Value
+from .values import Said, Value, any_text
 
 
 class Whose(enum.Enum):
@@ -69,8 +69,8 @@ class Table:
     def form(self) -> Form:
         """What the reader of tags is to know of it."""
         inside = {row.name: row.value.form for row in self.rows if isinstance(row.value, Table)}
-        leaves = {row.name for row in self.rows if isinstance(row.value, Value)}
-        return Form(frozenset(leaves | set(self.elsewhere)), inside)
+        leaves = {row.name: row.value.reads for row in self.rows if isinstance(row.value, Value)}
+        return Form(dict.fromkeys(self.elsewhere, any_text) | leaves, inside)
 
     @cached_property
     def schema(self) -> vol.Schema:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .findings import Finding, Kind
@@ -39,9 +39,12 @@ class TagError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What an element may hold: elements that have a text (`leaves`), and elements that hold others."""
+    """What an element may hold: elements that have a text (`leaves`), and elements that hold others.
 
-    leaves: frozenset[str] = frozenset()
+    A leaf says whether it can read a text. BOINC's parser does not look for the end behind one that it cannot read.
+    """
+
+    leaves: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
     inside: Mapping[str, Form] = field(default_factory=dict)
 
 
@@ -226,16 +229,19 @@ class _Builder:
 
     def _leaf(self, name: str, closed: bool, line: int) -> Element:
         """Take an element's text and its end. If anything else comes, that is gone too, as with BOINC's parser."""
-        element = Element(name, line)
+        element, here = Element(name, line), self._open[-1]
         if closed:
             return element
-        self._swallower, before = element, self._swallower
-        token = self._next()
+        token = self._next_in(element)
         text = ""
         if not token.is_tag:
             text = token.value
-            token = self._next()
-        self._swallower = before
+            if not here.form.leaves[name](text):
+                element.text = text
+                here.unknown[name] += 1
+                here.depth += 1
+                return element
+            token = self._next_in(element)
         if token.is_tag and token.value == f"/{name}":
             element.text = text
             return element
@@ -243,3 +249,10 @@ class _Builder:
         if self._swallower is None and token.is_tag and self._is_open(token.value[1:]):
             self._swallower = element
         return element
+
+    def _next_in(self, element: Element) -> _Token:
+        token = next(self._tokens, None)
+        if token is None:
+            self._swallower = self._swallower or element
+            raise self._unclosed()
+        return token

@@ -17,12 +17,12 @@ import voluptuous as vol
 from protocol.codec import is_name
 
 from .patterns import file_pattern
+from .schema import split_command_line
 
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _HEXADECIMAL = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)([pP][+-]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[+-]?(inf|infinity|nan(\([0-9A-Za-z_]*\))?)", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _LEAVES = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\].*)?\Z", re.DOTALL)
 """What does not stay in the folder: absolute, here or on Windows, or going up."""
 
@@ -31,17 +31,24 @@ class Said(vol.Invalid):
     """A value is wrong, and this is the whole sentence."""
 
 
+def any_text(text: str) -> bool:
+    """Say that this text can be read: most can."""
+    del text
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A kind of text. `check` returns the value of a text, None for none, or raises `vol.Invalid`.
 
     It gets None for an element written `<name/>`. `phrase` is what it is ("a whole number ..."). `lenient`: what is
-    wrong is ignored, as the old programs do, and not refused.
+    wrong is ignored, as the old programs do, and not refused. `reads` says whether the old program finds a value.
     """
 
     phrase: str
     check: Callable[[str | None], Any]
     lenient: bool = False
+    reads: Callable[[str], bool] = any_text
 
 
 def _given(check: Any) -> Callable[[str | None], Any]:
@@ -57,8 +64,9 @@ def _string(check: Any) -> Callable[[str | None], Any]:
 
 
 def _word(text: str) -> str:
-    if found := _CONTROL.search(text):
-        raise Said(f"{text!r:.80} holds the control character U+{ord(found[0]):04X}")
+    """Take what a C program could: to it a text ends at a NUL, which nobody means who writes more behind it."""
+    if "\x00" in text:
+        raise Said(f"{text!r:.80} holds the control character U+0000")
     return text
 
 
@@ -104,15 +112,6 @@ def _pattern(text: str) -> str:
     return text
 
 
-def split_command_line(text: str) -> tuple[str, ...]:
-    """Split as BOINC's wrappers do: at white space; a word that begins with a quote runs to the next such quote.
-
-    There are no escapes, and a quote in the middle of a word stands for itself.
-    """
-    words = re.findall(r"'([^']*)'?|\"([^\"]*)\"?|(\S+)", text, re.ASCII)
-    return tuple(single or double or plain for single, double, plain in words)
-
-
 def _whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", text, re.ASCII):
         raise vol.Invalid("no whole number")
@@ -120,29 +119,26 @@ def _whole(text: str) -> int:
 
 
 def _c_integer(text: str) -> int:
-    """Read as `strtol(text, 0)` does; what a long cannot hold is none."""
+    """Read as `strtol(text, 0)` does."""
     found = _INTEGER.fullmatch(text)
-    if not found or len(text) > 80:
+    if not found or len(text) > 255:
         raise vol.Invalid("no number")
     digits = found[1]
     base = 16 if digits[1:2] in ("x", "X") else 8 if digits.startswith("0") else 10
-    number = int(digits, base) * (-1 if text.startswith("-") else 1)
-    if not -(2**63) <= number < 2**63:
-        raise vol.Invalid("no long")
-    return number
+    return int(digits, base) * (-1 if text.startswith("-") else 1)
 
 
 def _c_double(text: str) -> float:
-    """Read as `strtod` does."""
+    """Read as `strtod` does; what is too large for a double is no number, as newer libraries of BOINC's have it."""
     if len(text) > 255:
         raise vol.Invalid("no number")
-    if _DECIMAL.fullmatch(text):
-        return float(text)
+    if _DECIMAL.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
     if _HEXADECIMAL.fullmatch(text):
         try:
             return float.fromhex(text)
         except OverflowError:
-            return math.inf
+            raise vol.Invalid("no double") from None
     if _NO_NUMBER.fullmatch(text):
         return math.nan if "nan" in text.lower() else math.copysign(math.inf, -1 if text.startswith("-") else 1)
     raise vol.Invalid("no number")
@@ -176,12 +172,33 @@ def _flag(text: str | None) -> bool:
 
 
 def _time_limit(text: str) -> float | None:
-    seconds = vol.Schema(vol.All(_c_double, vol.Any(vol.Range(min=0), math.isnan)))(text)
+    seconds = _c_double(text)
+    if seconds < 0:
+        raise vol.Invalid("in the past")
     return seconds if 0 < seconds <= 1e9 else None
 
 
-def _priority(text: str) -> int:
+def _c_long(text: str) -> int:
+    """Read as `strtol` does where it is asked whether the number is too large."""
     number = _c_integer(text)
+    if not -(2**63) <= number < 2**63:
+        raise vol.Invalid("no long")
+    return number
+
+
+def _can(read: Callable[[str], Any]) -> Callable[[str], bool]:
+    def reads(text: str) -> bool:
+        try:
+            read(text)
+        except vol.Invalid:
+            return False
+        return True
+
+    return reads
+
+
+def _priority(text: str) -> int:
+    number = _c_long(text)
     return number if 1 <= number <= 5 else 3
 
 
@@ -191,17 +208,20 @@ TEXT = Value("text", _string(_word))
 LINE = Value("text", _string(_line))
 FOLDER = Value("a path", _string(_line))
 PLAIN_NAME = Value("a plain file name", _string(_plain_name))
-SLOT_FILE = Value("a file in the job directory", _string(vol.All(_line, _in_slot)))
+SLOT_FILE = Value("a file in the job directory", _string(vol.All(_word, _in_slot)))
 SETTING = Value("NAME=VALUE", _string(_setting))
 PATTERN = Value("a regular expression (ECMAScript)", _string(_pattern))
 ARGUMENTS = Value("words, with quotes around one that has blanks", _string(vol.All(split_command_line)))
 
-OLD_FLAG = Value("a switch: `<name/>`, 1 or 0", _old_flag, lenient=True)
+OLD_FLAG = Value("a switch: `<name/>`, 1 or 0", _old_flag, lenient=True, reads=_can(_c_integer))
 OLD_WEIGHT = Value(
-    "a number from 0 to 1e12", _old(vol.All(_c_double, vol.Range(min=0, max=1e12)), empty="0"), lenient=True
+    "a number from 0 to 1e12",
+    _old(vol.All(_c_double, vol.Range(min=0, max=1e12)), empty="0"),
+    lenient=True,
+    reads=_can(_c_double),
 )
-OLD_LIMIT = Value("a number of seconds", _old(_time_limit, empty="0"), lenient=True)
-OLD_PRIORITY = Value("1, 2, 3, 4 or 5", _old(_priority, empty="0"), lenient=True)
+OLD_LIMIT = Value("a number of seconds", _old(_time_limit, empty="0"), lenient=True, reads=_can(_c_double))
+OLD_PRIORITY = Value("1, 2, 3, 4 or 5", _old(_priority, empty="0"), lenient=True, reads=_can(_c_long))
 
 FLAG = Value("a switch: `<name/>`, 1 or 0", _flag)
 SECONDS = Value(
