@@ -286,9 +286,12 @@ _OLD_LEFTOVERS = (
         deprecated="has no meaning: the program lies in its working directory. Leave it out",
     ),
 )
-_OF_TASK = "means something only in a <task> and is ignored"
-_OF_HOST = "means something only for a task on the host and is ignored"
-_OF_MACHINE = "means something only in a <task> with a <virtualmachine> and is ignored"
+_OF_TASK = (Kind.IGNORED, "means something only in a <task> and is ignored")
+_OF_HOST = (Kind.IGNORED, "means something only for a task on the host and is ignored")
+_OF_MACHINE = (
+    Kind.DANGEROUS,
+    "is ignored: nothing in this task names a <virtualmachine>, so it runs on the volunteer's computer itself",
+)
 
 MACHINE_TASK = Table(
     "A task that names a `<virtualmachine>` runs in the job's machine. All such tasks share it: what describes the "
@@ -334,7 +337,7 @@ HOST_TASK = Table(
 _HELPER = replace(
     HOST_TASK,
     about="",
-    elsewhere={**HOST_TASK.elsewhere, "virtualmachine": _OF_TASK, "daemon": _OF_TASK},
+    elsewhere=dict.fromkeys((*HOST_TASK.elsewhere, "virtualmachine", "daemon"), _OF_TASK),
     rows=tuple(row for row in _HOST_ROWS if row is not _DAEMON),
 )
 

@@ -189,16 +189,14 @@ def _host_task(values: Values, weight: float = 1.0) -> HostTask:
 def _table(holder: Element) -> Table:
     """Return the table by which an element in `<job_desc>` is read."""
     if holder.name == "task":
-        return MACHINE_TASK if _text(holder, "virtualmachine") else HOST_TASK
+        return MACHINE_TASK if _names_a_machine(holder) else HOST_TASK
     table = JOB_DESC.row[holder.name].value
     assert isinstance(table, Table)
     return table
 
 
-def _text(holder: Element, name: str) -> str:
-    """Return the text that counts of an element in `holder`, before it is judged."""
-    texts = [child.text or "" for child in holder.children if child.name == name and not child.fault]
-    return texts[-1] if texts else ""
+def _names_a_machine(holder: Element) -> bool:
+    return any(child.text for child in holder.children if child.name == "virtualmachine")
 
 
 def _in_machine(values: Values) -> bool:

@@ -58,7 +58,7 @@ class Table:
 
     about: str
     rows: tuple[Row, ...]
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, tuple[Kind, str]] = field(default_factory=dict)
 
     @cached_property
     def row(self) -> Mapping[str, Row]:
@@ -136,7 +136,8 @@ def _refused(findings: Iterable[Finding], name: str) -> bool:
 
 def _unknown(table: Table, child: Element) -> Finding:
     if child.name in table.elsewhere:
-        return Finding(child.line, child.name, table.elsewhere[child.name], Kind.IGNORED)
+        kind, sentence = table.elsewhere[child.name]
+        return Finding(child.line, child.name, sentence, kind)
     return Finding(child.line, child.name, "is not known here and ignored", Kind.UNKNOWN)
 
 
@@ -201,8 +202,9 @@ def _judge(row: Row, children: list[Element], values: list[Any]) -> list[Finding
 
 
 def _settle(row: Row, children: list[Element], values: list[Any], result: Values) -> None:
-    """Decide what counts: all, of one that may be repeated, else the last."""
-    said = [(child, value) for child, value in zip(children, values, strict=True) if value is not None]
+    """Decide what counts: all, of one that may be repeated, else the last. To VMwrapper, an empty one was not there."""
+    nothing = (None, "") if row.whose is Whose.VMWRAPPER else (None,)
+    said = [(child, value) for child, value in zip(children, values, strict=True) if value not in nothing]
     if said:
         result.given[row.name] = said[-1][0]
     if row.repeats:

@@ -118,12 +118,16 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _tag_name(inside: str, line: int) -> str:
-    """Return a tag's name, and behind it the slashes of the rest, for those are all that BOINC's parser sees of it."""
+    """Return a tag's name, with a slash behind it if one ends the tag.
+
+    To BOINC's parser any slash in an attribute does that. So the text of `<virtualmachine url="a/b">` would be none,
+    and a program that is meant for a machine would run on the host.
+    """
     name = re.match(rf"[^{SPACE}]*", inside)
     assert name is not None
     if name[0].upper() == "!DOCTYPE" and "[" in inside:
         raise TagError(line, "!DOCTYPE", "declares entities, which a job file has no use for. Leave it out")
-    return name[0] + "/" * inside.count("/", name.end())
+    return name[0] + ("/" if inside[name.end() :].rstrip(SPACE).endswith("/") else "")
 
 
 def _replace(entity: re.Match[str]) -> str:

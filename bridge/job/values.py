@@ -211,7 +211,7 @@ PLAIN_NAME = Value("a plain file name", _string(_plain_name))
 SLOT_FILE = Value("a file in the job directory", _string(vol.All(_word, _in_slot)))
 SETTING = Value("NAME=VALUE", _string(_setting))
 PATTERN = Value("a regular expression (ECMAScript)", _string(_pattern))
-ARGUMENTS = Value("words, with quotes around one that has blanks", _string(vol.All(split_command_line)))
+ARGUMENTS = Value("words, with quotes around one that has blanks", lambda text: split_command_line(text or ""))
 
 OLD_FLAG = Value("a switch: `<name/>`, 1 or 0", _old_flag, lenient=True, reads=_can(_c_integer))
 OLD_WEIGHT = Value(
