@@ -20,7 +20,7 @@ from .values import (
     LINE,
     OLD_FLAG,
     OLD_LIMIT,
-    OLD_PRIORITY,
+    OLD_NUMBER,
     OLD_WEIGHT,
     PATTERN,
     PLAIN_NAME,
@@ -36,6 +36,9 @@ from .values import (
 )
 
 _CLIENT_NAMES = OWN_NAMES | {"boinc_finish_called", "boinc_temporary_exit", "boinc_lockfile", "boinc_mmap_file"}
+
+PRIORITIES = range(1, 6)
+NORMAL_PRIORITY = 3
 
 _OUTPUT = result(PLAIN_NAME, lambda name: name in OWN_NAMES or name.startswith("boinc_"))
 _HOST_OUTPUT = result(SLOT_FILE, lambda name: name in _CLIENT_NAMES)
@@ -81,6 +84,10 @@ def _foreign_program(name: str) -> tuple[Kind, str] | None:
 
 def _no_setting(text: str) -> tuple[Kind, str] | None:
     return None if "=" in text else (Kind.IGNORED, f"{text!r:.80} is not NAME=VALUE and sets nothing")
+
+
+def _no_priority(number: int) -> tuple[Kind, str] | None:
+    return None if number in PRIORITIES else (Kind.IGNORED, f"{number} is none from 1 to 5 and counts as 3, normal")
 
 
 # What a task of either kind has.
@@ -155,10 +162,11 @@ _TIME_LIMIT = Row(
 )
 _PRIORITY = Row(
     "priority",
-    OLD_PRIORITY,
+    OLD_NUMBER,
     "1 is the lowest, 3 normal, 5 the highest; another number counts as 3.",
     Whose.WRAPPER,
     default=1,
+    remark=_no_priority,
 )
 
 # A task in a machine.

@@ -39,6 +39,8 @@ def file_pattern(text: str) -> re.Pattern[str]:
 def _piece(found: re.Match[str]) -> str:
     if found["control"]:
         return _control(found)
+    if found[0] == "[":
+        raise re.error("a [ has no ]")
     if not found["class"]:
         return found[0]
     head, inside = ("[^", found[0][2:-1]) if found[0].startswith("[^") else ("[", found[0][1:-1])

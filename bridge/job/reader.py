@@ -13,7 +13,7 @@ from typing import Any
 from protocol.codec import encode
 from protocol.errors import LocalProtocolError
 
-from .elements import FORMS, HOST_TASK, JOB_DESC, MACHINE_TASK
+from .elements import FORMS, HOST_TASK, JOB_DESC, MACHINE_TASK, NORMAL_PRIORITY, PRIORITIES
 from .findings import Finding, Kind, first_error, in_order
 from .model import HostTask, Job, MachineTask, ZipOutput
 from .table import Table, Values, read
@@ -179,7 +179,7 @@ def _host_task(values: Values, weight: float = 1.0) -> HostTask:
         fraction_done_filename=values["fraction_done_filename"] or None,
         weight=weight,
         time_limit=values["time_limit"],
-        priority=values["priority"],
+        priority=values["priority"] if values["priority"] in PRIORITIES else NORMAL_PRIORITY,
         multi_process=values["multi_process"],
         forward_slashes=values["forward_slashes"],
         takes_more_arguments=values["append_cmdline_args"],

@@ -197,11 +197,6 @@ def _can(read: Callable[[str], Any]) -> Callable[[str], bool]:
     return reads
 
 
-def _priority(text: str) -> int:
-    number = _c_long(text)
-    return number if 1 <= number <= 5 else 3
-
-
 # The kinds.
 
 TEXT = Value("text", _string(_word))
@@ -221,7 +216,7 @@ OLD_WEIGHT = Value(
     reads=_can(_c_double),
 )
 OLD_LIMIT = Value("a number of seconds", _old(_time_limit, empty="0"), lenient=True, reads=_can(_c_double))
-OLD_PRIORITY = Value("1, 2, 3, 4 or 5", _old(_priority, empty="0"), lenient=True, reads=_can(_c_long))
+OLD_NUMBER = Value("a whole number", _old(_c_long, empty="0"), lenient=True, reads=_can(_c_long))
 
 FLAG = Value("a switch: `<name/>`, 1 or 0", _flag)
 SECONDS = Value(

@@ -264,6 +264,16 @@ def test_any_tags_are_a_job_or_errors(tags: list[str]) -> None:
     assert all(1 <= found.line <= len(tags) + 1 for found in examined.findings)
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(all_samples()), st.floats(0, 1), st.integers(0, 40), st.text(max_size=8))
+def test_a_sample_with_anything_in_it_is_a_job_or_errors(name: str, where: float, cut: int, put: str) -> None:
+    text = sample(name)
+    begin = int(where * len(text))
+    examined = examine(text[:begin] + put + text[begin + cut :])
+    assert (examined.job is None) == any(found.kind is Kind.ERROR for found in examined.findings)
+    assert all(found.sentence and "\n" not in found.sentence for found in examined.findings)
+
+
 # Absurd numbers
 
 
@@ -440,7 +450,7 @@ def test_all_is_said_in_order() -> None:
 <weight>1</weight>
 <weight>2</weight>
 <ncpus>2</ncpus>
-<setenv>PATH</setenv>
+<setenv>PATH</setenv> <priority>9</priority>
 </task>
 <VMmanage_task><application>../x</application><daemon/></VMmanage_task>
 <unzip_input/>
@@ -459,6 +469,7 @@ def test_all_is_said_in_order() -> None:
         "dangerous 8 <ncpus> is ignored: nothing in this task names a <virtualmachine>, so it runs on the volunteer's "
         "computer itself",
         "ignored 9 <setenv> 'PATH' is not NAME=VALUE and sets nothing",
+        "ignored 9 <priority> 9 is none from 1 to 5 and counts as 3, normal",
         "deprecated 11 <VMmanage_task> is a helper that the bridge does not need to run machines. Leave it out if that "
         "is all it did",
         "ignored 11 <daemon> means something only in a <task> and is ignored",
@@ -516,7 +527,9 @@ def test_patterns_are_those_of_c_plus_plus(pattern: str, name: str, found: bool)
     assert bool(file_pattern(pattern).search(name)) is found
 
 
-@pytest.mark.parametrize("pattern", ["a(", "[a", "*a", "[[:nonsense:]]", "a{2,1}", "a" * 9 + "{99999999999}"])
+@pytest.mark.parametrize(
+    "pattern", ["a(", "[a", "[[:digit:", "*a", "[[:nonsense:]]", "a{2,1}", "a" * 9 + "{99999999999}"]
+)
 def test_what_is_no_pattern(pattern: str) -> None:
     with pytest.raises(re.error):
         file_pattern(pattern)
