@@ -20,6 +20,24 @@ from ..errors import HypervisorError, NotInstalled
 
 if TYPE_CHECKING:
     from ..image import Image
+    from ..image.bare import BareDisk
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a machine has that boots a bare disk, beside processors and memory.
+
+    `disk_controller` is one of DISK_CONTROLLERS, `network_card` (where there is a network) one of NETWORK_CARDS. Each
+    of `exports`, a tag and a folder, can be mounted by its tag.
+    """
+
+    disk_controller: str
+    network_card: str
+    exports: tuple[tuple[str, Path], ...]
+
+
+DISK_CONTROLLERS = ("ide", "sata", "scsi", "sas", "virtio")
+NETWORK_CARDS = ("e1000", "pcnet", "virtio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +45,27 @@ class MachineSpec:
     """What a machine is to be.
 
     `directory` is where the backend keeps the machine's own files; it exists, is empty and is the backend's alone.
-    `image` is None for backends that start no machine. With `network` it has a network card, by which it reaches public
-    addresses and nothing of this host or its neighbours. No file that it writes on the host, its disk among them, may
-    have more than `largest_file` bytes. `before` is the folder of a machine that has ended, whose disk this one goes on
-    with; that disk is never written again.
+    `image` is None for backends that start no machine. A machine that boots a bare disk has `hardware`; if there is a
+    disk of its own in `directory`, it goes on with that. With `network` it has a network card, by which it reaches
+    public addresses and nothing of this host or its neighbours. No file that it writes on the host, its disk among
+    them, may have more than `largest_file` bytes. `before` is the folder of a machine that has ended, whose disk this
+    one goes on with; that disk is never written again.
     """
 
     name: str
     directory: Path
     share: Share
-    image: Image | None
+    image: Image | BareDisk | None
     memory_mb: int
     cpus: int
     network: bool = False
     largest_file: int | None = None
     before: Path | None = None
+    hardware: Hardware | None = None
+
+
+SWITCHED_OFF = "the machine switched itself off"
+"""The reason that `wait` gives for a machine that ended in order: nothing that it was writing was cut off."""
 
 
 class MachineState(enum.Enum):

@@ -25,7 +25,7 @@ from bridge.hypervisors.qemu.command_line import WORK_DISK, Accelerated, machine
 from bridge.hypervisors.qemu.machine import Qemu, security_model
 from bridge.hypervisors.qemu.probe import probe
 from bridge.hypervisors.qemu.snapshots import NODE
-from bridge.image import load_image
+from bridge.image import Image, load_image
 from guest_side import include_dir
 from guest_side.build import build_library
 from protocol.layout import Share
@@ -102,7 +102,7 @@ def measure() -> list[Figure]:
 
 
 def _figures(name: str, found: _Found, spec: MachineSpec, tag: str) -> list[Figure]:
-    assert spec.image is not None
+    assert isinstance(spec.image, Image)
     qemu = asyncio.run(probe(spec.image.arch, spec.image.kernel))
     bare, bare_written = asyncio.run(_bare_saves(spec, qemu, tag, CHECKPOINTS))
     restored = alternate(

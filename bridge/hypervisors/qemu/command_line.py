@@ -7,6 +7,7 @@ from pathlib import Path
 
 from protocol.layout import GUEST_TAG, HOST_TAG
 
+from ...image import Image
 from .. import MachineSpec
 from .frames import GATEWAY, NETWORK, RESOLVER
 from .snapshots import NODE
@@ -36,18 +37,33 @@ class Accelerated:
 
 
 def base(qemu: Accelerated) -> list[str]:
-    """The machine without its devices: no defaults, no network, no display, and no way for QEMU to do more."""
+    """The machine that boots a kernel, without its devices."""
     return [
-        str(qemu.program),
-        "-nodefaults", "-no-user-config", "-no-reboot",
-        "-display", "none",
-        "-nic", "none",
+        *_bare_of_all(qemu),
+        "-no-reboot",
         # The ports and buses left out here cost boot time and are never used.
         "-machine", "q35,smm=off,vmport=off,sata=off,smbus=off",
-        "-accel", ACCELERATORS[qemu.accelerator],
-        "-cpu", CPU_MODELS[qemu.accelerator],
         # SeaBIOS takes 0.1 s longer; qboot is in Debian's qemu-system-data and in every QEMU since 5.0.
         "-bios", "qboot.rom",
+    ]  # fmt: skip
+
+
+def disk_base(qemu: Accelerated) -> list[str]:
+    """The machine that boots a disk, without it: a PC of the kind that VirtualBox has, with SeaBIOS and a screen that
+    nobody sees, for loaders and systems that look for one. Such a system may start anew.
+    """
+    return [*_bare_of_all(qemu), "-machine", "pc,vmport=off", "-device", "VGA,vgamem_mb=16"]
+
+
+def _bare_of_all(qemu: Accelerated) -> list[str]:
+    """No defaults, no network, no display, and no way for QEMU to do more."""
+    return [
+        str(qemu.program),
+        "-nodefaults", "-no-user-config",
+        "-display", "none",
+        "-nic", "none",
+        "-accel", ACCELERATORS[qemu.accelerator],
+        "-cpu", CPU_MODELS[qemu.accelerator],
         "-chardev", "stdio,id=console,signal=off",
         "-serial", "chardev:console",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -64,7 +80,7 @@ def machine(
     gate_fds: tuple[int, int] | None = None,
     from_tag: str | None = None,
 ) -> list[str]:
-    """The command line of one machine that boots a kernel, with its two exports and its work disk.
+    """The command line of one machine, with its exports and its work disk.
 
     With `from_tag` it loads this saved state instead, and waits to be told to go on. `qmp_fd` is an inherited,
     connected socket. `security_model` is `mapped-xattr` or `mapped-file`: with either, what the guest plants as a link
@@ -72,22 +88,31 @@ def machine(
     card goes out of QEMU and comes in again; it waits to be told to go on, too.
     """
     image = spec.image
-    assert image is not None
-    words = base(qemu)
+    if isinstance(image, Image):
+        words = base(qemu)
+        words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", image.cmdline]
+        words += _export("host", spec.share.host, HOST_TAG, f"security_model={security_model},readonly=on")
+        words += _export("guest", spec.share.guest, GUEST_TAG, f"security_model={security_model}")
+        disk, card = [] if image.work_disk is None else ["virtio-blk-pci"], "virtio"
+    else:
+        assert spec.hardware is not None
+        words = disk_base(qemu)
+        for number, (tag, folder) in enumerate(spec.hardware.exports):
+            words += _export(f"export{number}", folder, tag, f"security_model={security_model}")
+        disk, card = _DISKS[spec.hardware.disk_controller], spec.hardware.network_card
     words += ["-name", f"guest=vmbridge-{_option(spec.name)}"]
     words += ["-m", f"{spec.memory_mb}M", "-smp", str(spec.cpus)]
-    words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", image.cmdline]
     words += ["-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"]
-    words += _export("host", spec.share.host, HOST_TAG, f"security_model={security_model},readonly=on")
-    words += _export("guest", spec.share.guest, GUEST_TAG, f"security_model={security_model}")
     if work_disk is not None:
         words += ["-blockdev", f"driver=file,filename={_option(work_disk)},node-name=work-file"]
         words += ["-blockdev", f"driver=qcow2,file=work-file,node-name={NODE}"]
-    if image.work_disk is not None:
+    for controller in disk[:-1]:
+        words += ["-device", controller]
+    if disk:
         # When the host cannot write its disk the machine stands still: the guest would take it for its own trouble.
-        words += ["-device", f"virtio-blk-pci,drive={NODE},werror=stop,rerror=stop"]
+        words += ["-device", f"{disk[-1]},drive={NODE},werror=stop,rerror=stop"]
     if gate_fds is not None:
-        words += _card(*gate_fds)
+        words += _card(_CARDS[card], *gate_fds)
     if from_tag is not None:
         words += ["-loadvm", from_tag]
     if waits(spec, from_tag):
@@ -100,7 +125,20 @@ def waits(spec: MachineSpec, from_tag: str | None) -> bool:
     return spec.network or from_tag is not None
 
 
-def _card(from_card: int, to_network: int) -> list[str]:
+_DISKS = {
+    "ide": ["ide-hd,bus=ide.0"],  # the controller is part of this PC
+    "sata": ["ich9-ahci,id=disks", "ide-hd,bus=disks.0"],
+    "scsi": ["lsi53c895a,id=disks", "scsi-hd,bus=disks.0"],
+    "sas": ["mptsas1068,id=disks", "scsi-hd,bus=disks.0"],
+    "virtio": ["virtio-scsi-pci,id=disks", "scsi-hd,bus=disks.0"],
+}
+"""Controller and disk, by what the job file calls the controller. VirtualBox's `scsi` is one that QEMU does not have;
+this is the one that systems of that time know."""
+
+_CARDS = {"e1000": "e1000", "pcnet": "pcnet", "virtio": "virtio-net-pci"}
+
+
+def _card(device: str, from_card: int, to_network: int) -> list[str]:
     """A network card whose frames pass the gate (gate.py) on their way to QEMU's user networking.
 
     That opens no port of the host's and serves no files: there is no way in.
@@ -110,7 +148,7 @@ def _card(from_card: int, to_network: int) -> list[str]:
         "-chardev", f"socket,id=from-card,fd={from_card}",
         "-chardev", f"socket,id=to-network,fd={to_network}",
         "-object", f"filter-redirector,id=gate,netdev={CABLE},queue=rx,outdev=from-card,indev=to-network",
-        "-device", f"virtio-net-pci,netdev={CABLE},romfile=",
+        "-device", f"{device},netdev={CABLE},romfile=",
     ]  # fmt: skip
 
 

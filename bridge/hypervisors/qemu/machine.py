@@ -17,12 +17,15 @@ from typing import Any
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
 from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
+from ...image import Image
+from ...image.bare import BareDisk
 from ...trees import remove_tree
-from .. import Condition, MachineSpec, MachineState
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment, run_briefly
 from . import snapshots
 from .command_line import CABLE, CPU_MODELS, WORK_DISK, Accelerated, machine, waits
 from .copies import Copies
+from .disks import refuse_dependent
 from .gate import Gate, OwnAddresses
 from .probe import can_network, find, probe
 
@@ -52,18 +55,25 @@ class Qemu:
         return str(await self._probe())
 
     async def _probe(self) -> Accelerated:
-        assert self._spec.image is not None
+        image = self._spec.image
+        assert image is not None
         if self._found is None:
-            found = await probe(self._spec.image.arch, self._spec.image.kernel)
+            found = await probe(image.arch, image.kernel if isinstance(image, Image) else None)
+            if isinstance(image, BareDisk):
+                await refuse_dependent(image)
             if self._spec.network:
                 await can_network(found.program)
             self._found = found
         return self._found
 
     async def start(self) -> None:
-        if self._state is MachineState.ABSENT:
+        if self._state is not MachineState.ABSENT:
+            return
+        if isinstance(self._spec.image, BareDisk) and self._work_disk.exists():
+            await self._tidy_work_disk()
+        else:
             await self._make_work_disk()
-            await self._launch(None)
+        await self._launch(None)
 
     async def _launch(self, from_tag: str | None) -> None:
         """Start QEMU; if it fails, the machine is as it was before, and may be tried again."""
@@ -136,7 +146,7 @@ class Qemu:
             return f"QEMU was ended by signal {-status}"
         if status:
             return f"QEMU ended with status {status}"
-        return "the machine switched itself off"
+        return SWITCHED_OFF
 
     async def stop(self) -> None:
         await self._child.kill()
@@ -234,12 +244,15 @@ class Qemu:
     async def restore(self, tag: str) -> None:
         if self._state is not MachineState.ABSENT:
             return
-        # A QEMU that was killed while it saved leaves clusters behind that nobody uses, which would add up.
+        await self._tidy_work_disk()
+        await self._launch(tag)
+
+    async def _tidy_work_disk(self) -> None:
+        """A QEMU that was killed while it wrote leaves clusters behind that nobody uses, which would add up."""
         try:
             await run_briefly([str(find("qemu-img")), "check", "-q", "-r", "leaks", str(self._work_disk)])
         except CommandFailed as error:
             logger.warning("the machine's disk was not tidied up: %s", error)
-        await self._launch(tag)
 
     def _disk_error(self, event: Message) -> BridgeError:
         data: Any = event["data"]
@@ -264,8 +277,9 @@ class Qemu:
             base, form = self._spec.before / WORK_DISK, "qcow2"
         over = ["-F", form, "-b", str(base.resolve())] if base is not None else []
         size = [] if over else ["1M"]
-        words = ["create", "-q", "-f", "qcow2", *over, str(self._work_disk), *size]
-        await run_briefly([str(find("qemu-img")), *words])
+        new = self._work_disk.with_suffix(".new")  # a disk that is there is whole
+        await run_briefly([str(find("qemu-img")), "create", "-q", "-f", "qcow2", *over, str(new), *size])
+        new.replace(self._work_disk)
 
     async def _execute(self, command: str, **arguments: object) -> None:
         """Tell the machine something; one that has ended by itself is not told anything."""

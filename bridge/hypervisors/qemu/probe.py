@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...errors import CommandFailed, NotInstalled, NotPermitted
 from ..child import Child, clean_environment, run_briefly
-from .command_line import Accelerated, base
+from .command_line import Accelerated, base, disk_base
 
 logger = getLogger(__name__)
 
@@ -34,6 +34,9 @@ _LOOK_EVERY_S = 0.5
 _UP = "Unable to mount root fs"
 """A Linux kernel's last words when it has started completely and been given nothing to do."""
 
+_NOTHING_TO_BOOT = "No bootable device"
+"""SeaBIOS's."""
+
 
 def find(program: str) -> Path:
     """Return where one of QEMU's programs is.
@@ -46,8 +49,9 @@ def find(program: str) -> Path:
     return Path(found)
 
 
-async def probe(arch: str, kernel: Path, kvm: Path = KVM) -> Accelerated:
-    """Find QEMU for guests of `arch` and the accelerator that works here; `kernel` is what KVM is tried with.
+async def probe(arch: str, kernel: Path | None, kvm: Path = KVM) -> Accelerated:
+    """Find QEMU for guests of `arch` and the accelerator that works here; `kernel` is what KVM is tried with. Without
+    one it is the firmware, which shows no more than that the processor runs.
 
     :raise NotInstalled: QEMU or its qemu-img is missing.
     :raise CommandFailed: it does not even tell its version.
@@ -95,18 +99,24 @@ async def _version(program: Path) -> str:
     return found[1]
 
 
-async def _comes_up(qemu: Accelerated, kernel: Path) -> bool:
+async def _comes_up(qemu: Accelerated, kernel: Path | None) -> bool:
     child = Child("KVM probe")
-    words = [*base(qemu), "-m", "128M", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 reboot=t"]
+    if kernel is None:
+        words = [*disk_base(qemu), "-m", "128M", "-device", "isa-debugcon,iobase=0x402,chardev=console"]
+        words[words.index("-serial") + 1] = "none"  # what the firmware prints comes by the other device
+        last_words = _NOTHING_TO_BOOT
+    else:
+        words = [*base(qemu), "-m", "128M", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 reboot=t"]
+        last_words = _UP
     try:
         await child.start(words, env=clean_environment())
         until = asyncio.get_running_loop().time() + _KVM_WITHIN_S
         while (left_s := until - asyncio.get_running_loop().time()) > 0 and child.running:
-            if child.cpu_seconds() > _KVM_WITHIN_CPU_S:
+            if child.cpu_seconds() > _KVM_WITHIN_CPU_S or last_words in child.tail:
                 break
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(child.wait(), min(left_s, _LOOK_EVERY_S))
-        came_up = _UP in child.tail
+        came_up = last_words in child.tail
     finally:
         await child.kill()
     if not came_up:
