@@ -184,10 +184,17 @@ def _adapted_task(task: MachineTask, client: InitData, options: Options) -> Mach
         task,
         cpus=min(options.cpus or task.cpus or math.ceil(client.ncpus) or 1, MAX_CPUS),
         memory_mb=options.memory_mb or task.memory_mb,
-        arguments=task.arguments + (options.arguments if task.takes_more_arguments else ()),
+        arguments=_arguments(task, options),
         outputs=tuple(name for name in task.outputs if name != STDERR),
         checkpoint_period=max(task.checkpoint_period or 0.0, client.checkpoint_period) or None,
     )
+
+
+def _arguments(task: MachineTask, options: Options) -> tuple[str, ...]:
+    """Those of the job file and those meant for the program; a guest without an agent is shown the whole line."""
+    if task.plain is not None:
+        return options.words
+    return task.arguments + (options.arguments if task.takes_more_arguments else ())
 
 
 async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, options: Options) -> Verdict:
@@ -210,6 +217,7 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
             project=trickles,
             init_data=None if init_data is None else for_guest(init_data, cpus=(machine and machine.cpus) or 1),
             largest_file=_largest_file(init_data),
+            project_dir=_project_dir(client),
             spent=_spent(client, cpu_time),
             on_host=OnHost(
                 job,
@@ -281,16 +289,21 @@ async def _tell_the_rest(slot: Slot, init_data: InitData | None, ipc: AppIpc | N
         link.stop()
 
 
+def _project_dir(init_data: InitData) -> Path | None:
+    project = Path(init_data.project_dir)
+    return project if init_data.project_dir and project.is_dir() else None
+
+
 def _going_on(job: Job, init_data: InitData) -> GoingOn:
     machine = job.machine_tasks[0] if job.machine_tasks else None
     # A saved state is at most all of the machine's memory and what its processors and devices hold.
     need = ((0 if machine is None else machine.memory_mb) + 64) << 20
-    project = Path(init_data.project_dir)
+    project = _project_dir(init_data)
     return GoingOn(
         period_s=(machine and machine.checkpoint_period) or CHECKPOINT_PERIOD_S,
         room=lambda more: no_room(job.directory / MACHINE, need + more, init_data.rsc_disk_bound),
         room_for=lambda more: no_room(job.directory / MACHINE, more, init_data.rsc_disk_bound),
-        lock=project / SAVING_LOCK if init_data.project_dir and project.is_dir() else None,
+        lock=None if project is None else project / SAVING_LOCK,
     )
 
 
@@ -478,10 +491,10 @@ def _end(slot: Slot, verdict: Verdict) -> int:
 
 def _write(slot: Slot, verdict: Verdict) -> int:
     match verdict:
-        case Finish(code, message):
+        case Finish(code, message, notice):
             logger.info("finished with code %d: %s", code, message)
             forget_failures(slot.directory)
-            slot.finish(code, message)
+            slot.finish(code, message, notice=notice)
             return exit_status(code)
         case TemporaryExit(delay_s, reason, notice):
             logger.info("to be started again in %.0f seconds: %s", delay_s, reason)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,17 +12,24 @@ from guest_side import NotBuilt, read_agent
 from protocol.layout import Share
 from protocol.messages import InitData
 
-from .errors import HypervisorError
+from .errors import HypervisorError, host_trouble
+from .guest.plain import PlainWay, forget_end, output_links, stage_plain
 from .guest.stage import stage_in
-from .hypervisors import Continues, Hypervisor, MachineSpec
+from .guest.way import Way
+from .hypervisors import Continues, Hardware, Hypervisor, MachineSpec
 from .image import Image, load_image
-from .job import MachineTask
+from .image.bare import BareDisk, load_disk
+from .job import MachineTask, PlainGuest
+from .life.decide import End, Outcome
 from .life.forwarding import Project
 from .life.loop import Limited, TaskLife
-from .life.patience import Limits
+from .life.patience import Limits, heartbeat_limits
 from .life.saving import GoingOn
 from .life.sequence import Part
-from .workplace import Workplace
+from .workplace import SHARED, Workplace
+
+SCRATCH = "scratch"
+"""A folder of the project's, and its tag for the guests that may use it."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +43,20 @@ class Machines:
     project: Project | None = None
     init_data: InitData | None = None
     largest_file: int | None = None
+    project_dir: Path = Path()
 
     def life(self, task: MachineTask, part: Part) -> TaskLife:
         """Return the life of a task.
 
         :raise BridgeError: what it needs is missing.
         """
+        if task.plain is not None:
+            return self._plain_life(replace(task, outputs=output_links(task, task.plain)), task.plain, part)
         image = self.image_of(task)
         agent = None if self.backend.one_folder else self._agent(image.arch if image else platform.machine())
-        spec = self._spec(task, image, part.before)
+        shared = self.place.shared
+        share = Share.one_folder(shared) if self.backend.one_folder else Share.two_folders(shared)
+        spec = self._spec(task, image, share, part.before)
 
         def stage(seq: int, saved: Mapping[str, Path]) -> None:
             static_only = image is not None and image.static_programs_only
@@ -58,6 +70,33 @@ class Machines:
                 saved=saved,
             )
 
+        return self._life(task, spec, stage, part, self._limited, None)
+
+    def _plain_life(self, task: MachineTask, guest: PlainGuest, part: Part) -> TaskLife:
+        share = Share.one_folder(self.place.shared)
+        hardware = self._hardware(guest, share)
+        spec = replace(self._spec(task, self.image_of(task), share, part.before), hardware=hardware)
+        limited = self._limited
+        if not self.backend.one_folder:
+            # A guest that has no heartbeat may take its time.
+            silence = heartbeat_limits(guest.minimum_heartbeat_interval, task.cpus or 1)
+            beat = None if guest.heartbeat_filename is None else silence
+            limited = Limited(boot=beat, silence=beat, hung_s=None)
+
+        def stage(seq: int, saved: Mapping[str, Path]) -> None:
+            stage_plain(task, guest, share, self.init_data)
+
+        return self._life(task, spec, stage, part, limited, PlainWay(guest))
+
+    def _life(
+        self,
+        task: MachineTask,
+        spec: MachineSpec,
+        stage: Callable[[int, Mapping[str, Path]], None],
+        part: Part,
+        limited: Limited,
+        way: Way | None,
+    ) -> TaskLife:
         return TaskLife(
             task,
             spec.share,
@@ -65,15 +104,31 @@ class Machines:
             self.backend(spec),
             stage,
             part.audience,
-            self._limited,
+            limited,
             part.home,
             self.going_on,
             self.project,
             spent=part.spent,
             leaves_disk=part.leaves_disk,
+            way=way,
         )
 
-    def image_of(self, task: MachineTask) -> Image | None:
+    def check(self, task: MachineTask) -> None:
+        """See to it that a task can be run here.
+
+        :raise BridgeError: it cannot.
+        """
+        if task.plain is not None and not (self.backend.needs_image or self.backend.one_folder):
+            raise HypervisorError(f"the job's program is in its image {task.image}, so it cannot run without a machine")
+        self.image_of(task)
+
+    def tidy(self, tasks: Iterable[MachineTask], outcome: Outcome) -> None:
+        """Forget what a plain guest has said of its end when the job is over, for its folder stays."""
+        for task in tasks:
+            if task.plain is not None and outcome.end is End.SUCCESS:
+                forget_end(task.plain, Share.one_folder(self.place.shared))
+
+    def image_of(self, task: MachineTask) -> Image | BareDisk | None:
         """Return the image of a task; None where no machine is started.
 
         :raise ImageError: it is not one.
@@ -81,11 +136,12 @@ class Machines:
         if not self.backend.needs_image:
             return None
         if task.image not in self._images:
-            self._images[task.image] = load_image(task.image, task.resolve)
+            load = load_image if task.plain is None else load_disk
+            self._images[task.image] = load(task.image, task.resolve)
         return self._images[task.image]
 
     @cached_property
-    def _images(self) -> dict[Path, Image]:
+    def _images(self) -> dict[Path, Image | BareDisk]:
         return {}
 
     @property
@@ -93,12 +149,13 @@ class Machines:
         """What clears the folder of a machine whose disk is to be gone on with."""
         return self.backend.leave_disk if issubclass(self.backend, Continues) else None
 
-    def _spec(self, task: MachineTask, image: Image | None, before: Path | None) -> MachineSpec:
-        shared = self.place.shared
+    def _spec(
+        self, task: MachineTask, image: Image | BareDisk | None, share: Share, before: Path | None
+    ) -> MachineSpec:
         return MachineSpec(
             name=task.machine,
             directory=self.place.machine,
-            share=Share.one_folder(shared) if self.backend.one_folder else Share.two_folders(shared),
+            share=share,
             image=image,
             memory_mb=task.memory_mb,
             cpus=task.cpus or 1,
@@ -106,6 +163,15 @@ class Machines:
             largest_file=self.largest_file,
             before=before,
         )
+
+    def _hardware(self, guest: PlainGuest, share: Share) -> Hardware:
+        exports = [(SHARED, share.guest)]
+        if guest.scratch:
+            scratch = self.project_dir / SCRATCH
+            with host_trouble(f"make {scratch}"):
+                scratch.mkdir(exist_ok=True)
+            exports.append((SCRATCH, scratch))
+        return Hardware(guest.disk_controller, guest.network_card, tuple(exports))
 
     def _agent(self, arch: str) -> bytes:
         try:

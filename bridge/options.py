@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .errors import BridgeError
 
@@ -23,7 +23,7 @@ class Options:
 
     `cpus` and `memory_mb` are the machine's, `arguments` more words for the program. `trickle_s` is how many seconds of
     run time lie between two trickles of our own. `device` is the number of a GPU, for programs on the host, which
-    `use_tstp` suspends by SIGTSTP instead of SIGSTOP.
+    `use_tstp` suspends by SIGTSTP instead of SIGSTOP. `words` is the line as it was.
     """
 
     version: bool = False
@@ -34,6 +34,7 @@ class Options:
     device: int | None = None
     use_tstp: bool = False
     arguments: tuple[str, ...] = ()
+    words: tuple[str, ...] = field(default=(), compare=False)
 
 
 SHORTEST_TRICKLE_S = 10.0
@@ -46,7 +47,7 @@ def parse_options(words: Sequence[str]) -> Options:
 
     :raise OptionError: one is unknown, has no value or a wrong one, or asks for what cannot be served.
     """
-    options = Options()
+    options = Options(words=tuple(words))
     rest = list(words)
     while rest:
         word = rest.pop(0)

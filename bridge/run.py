@@ -67,6 +67,7 @@ async def run_job(
     largest_file: int | None = None,
     spent: Spent = UNSPENT,
     on_host: OnHost | None = None,
+    project_dir: Path | None = None,
 ) -> Ended:
     """Run `job` to its end, its machine by `hypervisor` if it is named.
 
@@ -75,7 +76,7 @@ async def run_job(
     can be, and goes on the next time. Trickles and uploads go to `project`; without one they are told in the log.
     `init_data` is what the program may know of what a client says about the job. No file of the machine may have more
     than `largest_file` bytes. `spent` is the CPU time before, where nothing better is known. `on_host` is what runs
-    the programs of this host.
+    the programs of this host. `project_dir` is where the project keeps its files; None is the job directory.
 
     :raise BridgeError: it could not begin, or could not be cleaned up.
     """
@@ -86,10 +87,14 @@ async def run_job(
         if job.machine_tasks:
             backend = choose(hypervisor, job.machine_tasks[0].hypervisor)
             wanted = _wanted(job, record) if going_on else lambda machine: False
-            place = stack.enter_context(occupy(job.directory, wanted))
-            machines = Machines(backend, place, boot_s, going_on, project, init_data, largest_file)
+            plain = job.machine_tasks[0].plain is not None
+            place = stack.enter_context(occupy(job.directory, wanted, shared_stays=plain))
+            machines = Machines(
+                *(backend, place, boot_s, going_on, project, init_data, largest_file),
+                project_dir=project_dir or job.directory,
+            )
             for task in job.machine_tasks:  # what cannot be run is told before anything is
-                machines.image_of(task)
+                machines.check(task)
             place.keep_machine = going_on is not None  # whatever fails now: the next start knows better
         else:
             stack.enter_context(own(job.directory))
@@ -98,6 +103,7 @@ async def run_job(
             outcome = await life.run()
         if machines is not None:
             machines.place.keep_machine = going_on is not None and life.kept
+            machines.tidy(job.machine_tasks, outcome)
     return Ended(outcome, life.progress, life.results)
 
 
@@ -123,6 +129,8 @@ def _wanted(job: Job, record: Record) -> Callable[[Path], bool]:
         done = record.read()
         tasks = 0 if done is None else done.tasks
         to_come = any(map(in_machine, job.tasks[tasks:]))
-        return to_come and (any(map(in_machine, job.tasks[:tasks])) or any_recorded(machine) or any_saved(machine))
+        plain = any(task.plain for task in job.machine_tasks)  # whatever is there is the guest's, and wanted
+        before = any(map(in_machine, job.tasks[:tasks]))
+        return to_come and (plain or before or any_recorded(machine) or any_saved(machine))
 
     return wanted

@@ -29,10 +29,13 @@ WHEN_MENDED_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The job is over for good: a finish file, and `code` as exit status; 0 is success."""
+    """The job is over for good: a finish file, and `code` as exit status; 0 is success. With `notice`, the volunteer is
+    shown the message.
+    """
 
     code: int
     message: str
+    notice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,17 @@ def verdict_of(outcome: Outcome, failures: int = 0) -> Verdict:
     """Judge an outcome; `failures` is how many machines have failed since the job last came further."""
     match outcome.end:
         case End.SUCCESS:
-            return Finish(0, outcome.message)
+            return Finish(0, outcome.message, outcome.notice)
         case End.INTERRUPTED:
             return Leave(0)
         case End.ABORTED:
             return Leave(EXIT_ABORTED_BY_CLIENT)
         case End.PROGRAM_FAILED:
             # Any other number would be cut to eight bits, and might come out as success.
-            return Finish(outcome.code if 0 < outcome.code < 256 else EXIT_CHILD_FAILED, outcome.message)
+            code = outcome.code if 0 < outcome.code < 256 else EXIT_CHILD_FAILED
+            return Finish(code, outcome.message, outcome.notice)
+        case End.POSTPONED:
+            return TemporaryExit(outcome.delay_s, outcome.message, outcome.notice)
         case End.GUEST_FAILED:
             return Finish(EXIT_CHILD_FAILED, outcome.message)
         case End.MACHINE_FAILED if failures >= MOST_FAILURES:

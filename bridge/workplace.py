@@ -5,6 +5,9 @@ kept for the next owner; `machine.0` and so on are those of earlier tasks), a lo
 is certain that `shared` and `machine` are not there, and deleted when they are gone again. So where it stands, what
 lies in them was left by a bridge that was killed or will go on, and is ours; where it does not, they are somebody
 else's and are not touched.
+
+A guest without our agent shares `shared` with the client, which may have put inputs there, and takes outputs from it
+when we have gone. That one is only ours to look after: it is found as it is, and stays.
 """
 
 from __future__ import annotations
@@ -28,18 +31,21 @@ LOCK = ".vmbridge.lock"
 MARK = ".vmbridge"
 
 _MARK_TEXT = b"The folders 'shared' and 'machine' beside this file are the VM bridge's and will be deleted.\n"
+_MACHINE_MARK_TEXT = b"The folder 'machine' beside this file is the VM bridge's and will be deleted.\n"
 
 
 @dataclass(slots=True)
 class Workplace:
     """The folders in which one job works. With `keep_machine`, the machine's is left for the next owner.
 
-    That is so from the beginning if the last owner left one that is wanted: only who knows better may let it go.
+    That is so from the beginning if the last owner left one that is wanted: only who knows better may let it go. With
+    `shared_stays`, `shared` is not the bridge's own.
     """
 
     shared: Path
     machine: Path
     keep_machine: bool = False
+    shared_stays: bool = False
 
     def aside(self) -> dict[int, Path]:
         """Return the machines that were set aside, by the numbers of their tasks."""
@@ -59,27 +65,33 @@ class Workplace:
 
     def folders(self) -> list[Path]:
         """Return all that is the bridge's own here."""
-        return [self.shared, self.machine, *self.aside().values()]
+        return [*self._share(), self.machine, *self.aside().values()]
+
+    def _share(self) -> list[Path]:
+        return [] if self.shared_stays else [self.shared]
 
     def clear(self) -> None:
         """Remove the share, and the machine with all that was set aside unless it is to be kept.
 
         :raise HostError: something could not be removed.
         """
-        for folder in [self.shared] if self.keep_machine else self.folders():
+        for folder in self._share() if self.keep_machine else self.folders():
             _remove(folder)
 
 
 @contextmanager
-def occupy(directory: Path, worth_keeping: Callable[[Path], bool] = lambda machine: False) -> Iterator[Workplace]:
+def occupy(
+    directory: Path, worth_keeping: Callable[[Path], bool] = lambda machine: False, *, shared_stays: bool = False
+) -> Iterator[Workplace]:
     """Own `directory` for the time of the block: clean when it begins, clean when it ends.
 
-    `worth_keeping` looks at a machine's folder that the last owner left, and says whether this one wants it.
+    `worth_keeping` looks at a machine's folder that the last owner left, and says whether this one wants it. With
+    `shared_stays`, nothing is done about the folder `shared`; nor where the last owner said so and was cut off.
 
     :raise HostError: another bridge is at work here, `shared` or `machine` is somebody else's, or the disk does not
         allow it. What could not be deleted is marked, and the next owner tries again.
     """
-    place = Workplace(directory / SHARED, directory / MACHINE)
+    place = Workplace(directory / SHARED, directory / MACHINE, shared_stays=shared_stays)
     with own(directory), _marked(directory / MARK, place):
         place.keep_machine = worth_keeping(place.machine)
         place.clear()
@@ -117,10 +129,14 @@ def own(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _marked(mark: Path, place: Workplace) -> Iterator[None]:
-    if not mark.exists():
+    with host_trouble(f"read {mark}"):
+        marked = mark.read_bytes() if mark.exists() else None
+    if marked is None:
         _refuse_foreign(place)
         with host_trouble(f"write {mark}"):
-            write_atomic(mark, _MARK_TEXT, durable=True)
+            write_atomic(mark, _MACHINE_MARK_TEXT if place.shared_stays else _MARK_TEXT, durable=True)
+    elif marked == _MACHINE_MARK_TEXT:
+        place.shared_stays = True
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -58,6 +59,40 @@ class Door:
         if len(data) > limit:
             raise RemoteProtocolError("R1", f"more than {limit:,} bytes")
         return data
+
+    def tail(self, name: str, size: int) -> bytes | None:
+        """Return the last `size` bytes of the file `name`, all of a shorter one; None if there is none.
+
+        :raise RemoteProtocolError: it is no regular file (B7).
+        """
+        try:
+            fd = self.open(name)
+        except FileNotFoundError:
+            return None
+        try:
+            return os.pread(fd, size, max(0, os.fstat(fd).st_size - size))
+        finally:
+            os.close(fd)
+
+    def stamp(self, name: str) -> tuple[int, int, int] | None:
+        """Return what is another after each change of the file `name`, which nobody can set; None if there is none."""
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_ctime_ns, status.st_size
+
+    def take_out(self, name: str, target: Path) -> None:
+        """Move whatever is called `name` out of the folder, to the new name `target` on the same file system.
+
+        :raise OSError: it is not there, or cannot be moved.
+        """
+        os.rename(name, target, src_dir_fd=self._fd)
+
+    def some_names(self, most: int) -> list[str]:
+        """Return the names in the folder, `most` of them at most: how many there are is the guest's choice."""
+        with os.scandir(self._fd) as entries:
+            return [entry.name for entry in itertools.islice(entries, most)]
 
     def is_there(self, name: str) -> bool:
         """Say whether there is anything of this name in the folder. Nothing is opened."""

@@ -17,8 +17,12 @@ from ..errors import GuestError, HostError, host_trouble
 STDERR_BYTES = 65_536
 
 
-def collect(door: Door, places: Mapping[str, Path], scratch: Path, wanted: Callable[[], bool] = always) -> list[Path]:
+def collect(
+    door: Door, places: Mapping[str, Path], scratch: Path, wanted: Callable[[], bool] = always, folder: str = layout.OUT
+) -> list[Path]:
     """Copy the outputs that `places` names from the guest to the paths it gives them, and return these.
+
+    They lie in the guest's `folder`, "" for the top of its share.
 
     Each appears complete or not at all, and is on the disk when this returns: it is written in `scratch`, a folder of
     ours, and moved; where that is another file system, beside its place. All that can be brought are brought, also
@@ -31,23 +35,24 @@ def collect(door: Door, places: Mapping[str, Path], scratch: Path, wanted: Calla
     brought = []
     for name, place in places.items():
         try:
-            _bring(door, name, place, scratch / "result", wanted)
+            source = f"{folder}/{name}" if folder else name
+            _bring(door, source, name, place, scratch / "result", wanted)
         except (GuestError, HostError) as error:
             problems.append(error)
         else:
             brought.append(place)
-    for folder in dict.fromkeys(place.parent for place in brought):
-        with host_trouble(f"make the results in {folder} durable"):
-            sync_folder(folder)
+    for target in dict.fromkeys(place.parent for place in brought):
+        with host_trouble(f"make the results in {target} durable"):
+            sync_folder(target)
     if problems:
         raise type(problems[0])("; ".join(map(str, problems)))
     return brought
 
 
-def _bring(door: Door, name: str, place: Path, temporary: Path, wanted: Callable[[], bool]) -> None:
+def _bring(door: Door, path: str, name: str, place: Path, temporary: Path, wanted: Callable[[], bool]) -> None:
     with host_trouble(f"bring the output {name} to {place}"):
         try:
-            source = door.open(f"{layout.OUT}/{name}")
+            source = door.open(path)
         except FileNotFoundError:
             raise GuestError(f"the output {name} is missing: the program did not write it") from None
         except RemoteProtocolError as error:

@@ -13,7 +13,7 @@ from logging import getLogger
 from protocol.codec import encode, size_limit
 from protocol.errors import RemoteProtocolError
 from protocol.files import Door, write_atomic
-from protocol.layout import TAKEN, TRICKLE_DOWN, UPLOADED, Share
+from protocol.layout import OUT, TAKEN, TRICKLE_DOWN, UPLOADED, Share
 from protocol.messages import Message, Taken, TrickleDown, Uploaded
 from protocol.session import GRACE_S, Garbled, Said, Session
 
@@ -34,6 +34,9 @@ class _Next:
 
 class Numbered:
     """The numbered files of one share, as the host sees them."""
+
+    out = OUT
+    """The folder of the outputs that the guest's uploads name."""
 
     def __init__(self, share: Share) -> None:
         """:raise OSError: the guest's folder cannot be opened."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from logging import getLogger
+from typing import Protocol
 
 from watchdog.events import FileClosedEvent, FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -23,6 +24,7 @@ from protocol.layout import GUEST_FILES, Share
 from protocol.session import Garbled, Said, Session
 
 from ..beat import next_beat
+from .said import Postponed
 
 logger = getLogger(__name__)
 
@@ -32,19 +34,54 @@ SPACED_S = 0.02
 
 _STOPPED_WITHIN_S = 0.2
 
-_KNOWN = frozenset(GUEST_FILES)
 _HINTS: list[type[FileSystemEvent]] = [FileMovedEvent, FileClosedEvent, FileCreatedEvent]
+
+
+News = Said | Garbled | Postponed
+
+
+class Words(Protocol):
+    """What a guest's files mean."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The files that it may write; no others are looked at."""
+
+    def read(self, door: Door, name: str, *, over: bool) -> News | None:
+        """Return what is new in the file `name`; with `over` nobody writes any more, and nothing is waited for."""
+
+
+class AgentsWords:
+    """The words of docs/PROTOCOL.md. `clock` is any steady clock, in seconds."""
+
+    names = GUEST_FILES
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._session = Session()
+
+    def read(self, door: Door, name: str, *, over: bool) -> Said | Garbled | None:
+        """As the session has it: an agent renames its last words into place, so `over` makes no difference."""
+        try:
+            return self._session.observe(name, door.read(name, size_limit(name)), self._clock())
+        except RemoteProtocolError as error:
+            return self._session.refuse(name, error)
+        except OSError as error:
+            return self._session.refuse(name, RemoteProtocolError("B7", f"it cannot be read: {error.strerror}"))
 
 
 class Watch:
     """Watches the guest's folder and calls `heard` in the event loop for each new thing that the guest says."""
 
-    def __init__(self, share: Share, heard: Callable[[Said | Garbled], None]) -> None:
-        """:raise OSError: the guest's folder cannot be opened."""
+    def __init__(self, share: Share, heard: Callable[[News], None], words: Words | None = None) -> None:
+        """`words` are the protocol's where nothing else is said.
+
+        :raise OSError: the guest's folder cannot be opened.
+        """
         self._loop = asyncio.get_running_loop()
         self._heard = heard
         self._folder = share.guest
-        self._session = Session()
+        self._words = words or AgentsWords(self._loop.time)
         self._timer: asyncio.TimerHandle | None = None
         self._hinted: set[str] = set()
         self._read_at: dict[str, float] = {}
@@ -78,43 +115,37 @@ class Watch:
             self._stopping.join(_STOPPED_WITHIN_S)
         self.door.close()
 
-    def look(self) -> None:
-        """Read all known names now."""
-        for kind in GUEST_FILES:
-            self._read(kind)
+    def look(self, *, over: bool = False) -> None:
+        """Read all known names now; with `over` the guest writes no more."""
+        for name in self._words.names:
+            self._read(name, over=over)
 
     def _hint(self, name: str) -> None:
         """In watchdog's thread: something happened to the file `name`.
 
         However many hints a guest causes, each file waits for at most one read, and these are SPACED_S apart.
         """
-        if name in _KNOWN and name not in self._hinted:
+        if name in self._words.names and name not in self._hinted:
             self._hinted.add(name)
             self._loop.call_soon_threadsafe(self._read_hinted, name)
 
-    def _read_hinted(self, kind: str) -> None:
+    def _read_hinted(self, name: str) -> None:
         if self._timer is None:  # not watching any more
             return
         now = self._loop.time()
-        if (early := self._read_at.get(kind, -1.0) + SPACED_S - now) > 0:
-            self._loop.call_later(early, self._read_hinted, kind)
+        if (early := self._read_at.get(name, -1.0) + SPACED_S - now) > 0:
+            self._loop.call_later(early, self._read_hinted, name)
             return
-        self._read_at[kind] = now
-        self._hinted.discard(kind)  # before the read: what is written from now on is worth another
-        self._read(kind)
+        self._read_at[name] = now
+        self._hinted.discard(name)  # before the read: what is written from now on is worth another
+        self._read(name)
 
     def _reread(self) -> None:
         self._timer = self._loop.call_at(next_beat(self._loop.time(), REREAD_EVERY_S), self._reread)
         self.look()
 
-    def _read(self, kind: str) -> None:
-        try:
-            news = self._session.observe(kind, self.door.read(kind, size_limit(kind)), self._loop.time())
-        except RemoteProtocolError as error:
-            news = self._session.refuse(kind, error)
-        except OSError as error:
-            news = self._session.refuse(kind, RemoteProtocolError("B7", f"it cannot be read: {error.strerror}"))
-        if news is not None:
+    def _read(self, name: str, *, over: bool = False) -> None:
+        if (news := self._words.read(self.door, name, over=over)) is not None:
             self._heard(news)
 
 

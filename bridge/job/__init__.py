@@ -11,7 +11,7 @@ schema    the door to all of these
 model     what a job is to the rest of the bridge
 """
 
-from .model import CHECKPOINT_PERIOD_S, HostTask, Job, MachineTask, ZipOutput
+from .model import CHECKPOINT_PERIOD_S, HostTask, Job, MachineTask, PlainGuest, ZipOutput
 from .schema import read_job
 
-__all__ = ["CHECKPOINT_PERIOD_S", "HostTask", "Job", "MachineTask", "ZipOutput", "read_job"]
+__all__ = ["CHECKPOINT_PERIOD_S", "HostTask", "Job", "MachineTask", "PlainGuest", "ZipOutput", "read_job"]

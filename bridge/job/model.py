@@ -22,13 +22,41 @@ def itself(path: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainGuest:
+    """A guest without our agent, as BOINC's vboxwrapper has them: it writes plain files into one folder, `shared`.
+
+    The names are those of `vbox_job.xml`, and of files in `shared`; None and () are files that there are none of.
+    `minimum_heartbeat_interval` and `job_duration` are in seconds, the latter of run time over all starts; None is as
+    long as it takes. `copy_to_shared` are files of the job directory that are there from the start, and with
+    `copy_cmdline_to_shared` the arguments are, too. `scratch` is a second folder, which outlives the job. The machine
+    boots its disk behind a `disk_controller` (ide, sata, scsi, sas, virtio) and has, where there is a network, a
+    `network_card` (e1000, pcnet, virtio).
+    """
+
+    fraction_done_filename: str | None = None
+    heartbeat_filename: str | None = None
+    minimum_heartbeat_interval: float = 600.0
+    completion_trigger_file: str | None = None
+    temporary_exit_trigger_file: str | None = None
+    job_duration: float | None = None
+    trickle_trigger_files: tuple[str, ...] = ()
+    intermediate_upload_files: tuple[str, ...] = ()
+    copy_to_shared: tuple[str, ...] = ()
+    copy_cmdline_to_shared: bool = False
+    scratch: bool = False
+    disk_controller: str = "sata"
+    network_card: str = "e1000"
+
+
+@dataclass(frozen=True, slots=True)
 class MachineTask:
     """A program in the job's machine. Files are plain names in the job directory.
 
     `cpus` is None where the job file leaves it to whoever runs the job. `takes_more_arguments` says that those on the
     command line of the bridge are meant for the program, `network` that the machine needs the internet. `cpu_time` says
     whose the client is told: `host`, the machine's there, or `guest`, the program's in it. `weight` is the task's share
-    of the job's `fraction_done`.
+    of the job's `fraction_done`. With `plain` the program is in the image, and nothing is said of it here: the guest
+    knows no agent, and `application` is empty.
     """
 
     file: Path
@@ -51,6 +79,7 @@ class MachineTask:
     takes_more_arguments: bool = False
     network: bool = False
     weight: float = 1.0
+    plain: PlainGuest | None = None
     resolve: Callable[[Path], Path] = field(default=itself, compare=False)
 
     @property

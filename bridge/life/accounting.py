@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 from protocol.messages import Checkpoint, CreditReport, FractionDone, Message
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """CPU time over all starts of a job, in seconds: `host_s` the machine's, `guest_s` the program's in the guest."""
+    """CPU time over all starts of a job, in seconds: `host_s` the machine's, `guest_s` the program's in the guest; and
+    `run_s`, how long the machine has run, which makes no two of them different.
+    """
 
     host_s: float = 0.0
     guest_s: float = 0.0
+    run_s: float = field(default=0.0, compare=False)
 
     def at_least(self, other: Spent) -> Spent:
         """Return the larger of each."""
-        return Spent(max(self.host_s, other.host_s), max(self.guest_s, other.guest_s))
+        most = (max(ours, theirs) for ours, theirs in zip(astuple(self), astuple(other), strict=True))
+        return Spent(*most)
 
 
 UNSPENT = Spent()
@@ -52,7 +56,7 @@ class Progress:
     @property
     def spent(self) -> Spent:
         """What it has taken so far."""
-        return Spent(self.cpu_seconds, self.guest_cpu_seconds or 0.0)
+        return Spent(self.cpu_seconds, self.guest_cpu_seconds or 0.0, self.run_seconds)
 
 
 def account(progress: Progress, message: Message) -> Progress:

@@ -192,7 +192,7 @@ SPENT = "spent"
 def read_spent(folder: Path) -> Spent:
     """Return the CPU time that was noted in the machine's folder; none if nothing was."""
     try:
-        return Spent(*map(float, (folder / SPENT).read_text("ascii").split(maxsplit=1)))
+        return Spent(*map(float, (folder / SPENT).read_text("ascii").split(maxsplit=2)))
     except (OSError, ValueError):
         return Spent()
 
@@ -200,7 +200,8 @@ def read_spent(folder: Path) -> Spent:
 def note_spent(folder: Path, spent: Spent) -> None:
     """Note the CPU time so far. Not worth a sync: a power cut loses at most what was spent since the newest state."""
     try:
-        write_atomic(folder / SPENT, f"{spent.host_s:.3f} {spent.guest_s:.3f}\n".encode(), durable=False)
+        text = f"{spent.host_s:.3f} {spent.guest_s:.3f} {spent.run_s:.3f}\n"
+        write_atomic(folder / SPENT, text.encode(), durable=False)
     except OSError as error:
         logger.warning("the CPU time cannot be noted: %s", error)
 

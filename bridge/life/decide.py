@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from protocol.messages import Finished
 
 from ..errors import BridgeError, HostError, HypervisorError
+from ..guest.said import Completed, Postponed
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class Facts:
     collected: bool = False
     errors: list[BridgeError] = field(default_factory=list)
     guest_error: str | None = None
+    postponed: Postponed | None = None
     machine_gone: str | None = None
     lost: str | None = None
     stderr: str = ""
@@ -32,6 +34,7 @@ class End(enum.Enum):
     SUCCESS = "success"
     INTERRUPTED = "interrupted"  #: it may go on another time
     ABORTED = "aborted"  #: nobody wants it any more
+    POSTPONED = "postponed"  #: the guest says that it cannot go on now
     PROGRAM_FAILED = "program failed"
     GUEST_FAILED = "guest failed"  #: it says itself that it cannot
     MACHINE_FAILED = "machine failed"  #: it ended, or the guest is silent
@@ -42,7 +45,8 @@ class End(enum.Enum):
 class Outcome:
     """How a job ended: for people `message` and `details` (the end of what the program or the console printed).
 
-    `code` is the program's, where it ended by itself.
+    `code` is the program's, where it ended by itself. With `notice` the guest wants the volunteer to be told, and
+    after `delay_s` seconds to be started again, where it has postponed the job.
     """
 
     end: End
@@ -50,6 +54,8 @@ class Outcome:
     details: str = ""
     error: BridgeError | None = None
     code: int = 0
+    notice: bool = False
+    delay_s: float = 0.0
 
 
 DETAIL_LINES = 20
@@ -62,8 +68,9 @@ def decide(facts: Facts) -> Outcome:
     Success is only what was brought home: a guest may say that it has finished when it is too late to collect.
     """
     finished = facts.finished
+    notice = isinstance(finished, Completed) and finished.notice
     if finished is not None and finished.code == 0 and facts.collected:
-        return Outcome(End.SUCCESS, finished.message or "finished")
+        return Outcome(End.SUCCESS, finished.message or "finished", notice=notice)
     if facts.aborted:
         return Outcome(End.ABORTED, "aborted")
     if facts.interrupted:
@@ -71,10 +78,12 @@ def decide(facts: Facts) -> Outcome:
     if finished is not None and finished.code != 0:
         reason = f": {finished.message}" if finished.message else ""
         message = f"the program ended with code {finished.code}{reason}"
-        return Outcome(End.PROGRAM_FAILED, message, last_lines(facts.stderr), code=finished.code)
+        return Outcome(End.PROGRAM_FAILED, message, last_lines(facts.stderr), code=finished.code, notice=notice)
     if facts.errors:
         error = facts.errors[0]
         return Outcome(End.BRIDGE_FAILED, str(error), last_lines(facts.stderr), error)
+    if (postponed := facts.postponed) is not None:
+        return Outcome(End.POSTPONED, postponed.reason, notice=postponed.notice, delay_s=postponed.delay_s)
     if facts.guest_error is not None:
         return Outcome(
             End.GUEST_FAILED, f"the guest cannot run the task: {facts.guest_error}", last_lines(facts.console)
@@ -105,7 +114,7 @@ def goes_on(outcome: Outcome) -> bool:
     """Say whether a job that ended so may succeed another time."""
     if outcome.end is End.BRIDGE_FAILED:
         return isinstance(outcome.error, HypervisorError | HostError)
-    return outcome.end in (End.INTERRUPTED, End.MACHINE_FAILED)
+    return outcome.end in (End.INTERRUPTED, End.POSTPONED, End.MACHINE_FAILED)
 
 
 def last_lines(text: str) -> str:

@@ -22,12 +22,12 @@ from typing import Protocol
 
 from protocol.errors import LocalProtocolError
 from protocol.files import write_atomic
-from protocol.layout import SAVED, TRICKLE_UP, UPLOAD, Share
+from protocol.layout import SAVED, TRICKLE_UP, UPLOAD
 from protocol.messages import Saved, TrickleUp, Upload
 
 from ..errors import GuestError
 from ..guest.collect import collect
-from ..guest.numbered import Numbered
+from ..guest.way import Letters
 from .accounting import Progress
 from .program_state import ProgramState
 
@@ -213,19 +213,17 @@ class Forwarding:
 
     def __init__(
         self,
-        share: Share,
+        guest: Letters,
         folder: Path,
         places: Mapping[str, Path],
         project: Project,
         clock: Callable[[], float],
         keeping: Keeping | None = None,
     ) -> None:
-        """`folder` is the machine's, `places` says where each output belongs. Without `keeping`, what the program saves
-        stays where it is.
-
-        :raise OSError: the guest's folder cannot be opened.
+        """`guest` is closed in the end. `folder` is the machine's, `places` says where each output belongs. Without
+        `keeping`, what the program saves stays where it is.
         """
-        self._guest = Numbered(share)
+        self._guest = guest
         self._folder = folder
         self._places = places
         self._project = project
@@ -241,6 +239,11 @@ class Forwarding:
         self._trouble = ""
         self._ended = False
         self._cut = False
+
+    @property
+    def out(self) -> str:
+        """The folder of the outputs in the guest's share."""
+        return self._guest.out
 
     @property
     def brought(self) -> list[str]:
@@ -441,7 +444,7 @@ class Forwarding:
         if place is None or len(name.encode()) > MAX_NAME_BYTES:
             return "it is no output of the job" if place is None else "its name is too long"
         try:
-            collect(self._guest.door, {name: place}, self._folder, self._is_wanted)
+            collect(self._guest.door, {name: place}, self._folder, self._is_wanted, self._guest.out)
         except GuestError as error:
             return str(error)
         return None

@@ -21,13 +21,16 @@ from ..beat import next_beat
 from ..errors import BridgeError, HostError
 from ..guest.collect import collect, stderr_tail
 from ..guest.command import Commands
+from ..guest.said import Postponed
+from ..guest.watch import News as GuestNews
 from ..guest.watch import Watch
-from ..hypervisors import Hypervisor, MachineState, Networked, Saves
+from ..guest.way import AgentsWay, Way
+from ..hypervisors import SWITCHED_OFF, Hypervisor, MachineState, Networked, Saves
 from ..job import MachineTask
 from .accounting import UNSPENT, Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
 from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read_spent
 from .decide import End, Facts, Outcome, decide, machine_failed, may_go_on
-from .forwarding import Forwarding, Keeping, Nobody, Project
+from .forwarding import Forwarding, Keeping, Nobody, Project, read_record
 from .holding import Hold, Holding
 from .patience import BOOT, HUNG_S, SILENCE, Idleness, Limits, Patience
 from .program_state import ProgramState, SavedFiles, any_saved
@@ -95,15 +98,18 @@ class TaskLife:
         project: Project | None = None,
         spent: Spent = UNSPENT,
         leaves_disk: bool = False,
+        way: Way | None = None,
     ) -> None:
         """`stage` is given the number of the command that it shall write, and what the program has saved: inputs, too.
         `home` is called in a thread when the results are at their places for good, before the machine goes. With
         `going_on`, checkpoints of the machine are taken where the hypervisor can, and what the program saves is kept;
         the job begins at the last one, and `kept` says that the next life may too. Trickles and uploads go to
         `project`. `spent` is the CPU time before this life, where nothing better is known. With `leaves_disk`, a later
-        task goes on with the machine's disk: after a success that is kept.
+        task goes on with the machine's disk: after a success that is kept. `way` is how the guest speaks; None is that
+        of our agent.
         """
         self._job = job
+        self._way = way or AgentsWay(asyncio.get_running_loop().time)
         self._share = share
         self._scratch = scratch
         self._hypervisor = hypervisor
@@ -290,7 +296,7 @@ class TaskLife:
             await asyncio.to_thread(self._program.find)
         if (saved := self._saved_files()) is not None:
             self._spent_before = self._spent_before.at_least(saved.progress.spent)
-        if self._going_on is not None and isinstance(self._hypervisor, Saves):
+        if self._going_on is not None and self._way.obeys and isinstance(self._hypervisor, Saves):
             self._record = Checkpoints(self._scratch, await self._hypervisor.description())
             self._spent_before = self._spent_before.at_least(self._record.spent())
         self._progress = begun_anew(self._spent_before)
@@ -305,13 +311,13 @@ class TaskLife:
         return [] if self._record is None else self._record.known
 
     async def _start_machine(self) -> None:
-        self._watch = Watch(self._share, self._hear)
+        self._watch = Watch(self._share, self._hear, self._way.words(self._holding.ran_s))
         restored = await self._restore()
         if not restored:
             self._begin_anew()
             await self._hypervisor.start()
         self._ran_before_s = self._progress.run_seconds - self._holding.ran_s()
-        await self._begin_forwarding(anew=not restored)
+        await self._begin_forwarding(anew=self._way.obeys and not restored)
         if self._record is not None and self._going_on is not None and isinstance(self._hypervisor, Saves):
             machine = Machine(
                 self._hypervisor,
@@ -335,7 +341,10 @@ class TaskLife:
         if self._program is not None and self._going_on is not None:
             # Half the period, so that none of a program that keeps to it has to wait.
             keeping = Keeping(self._program, self._going_on.period_s / 2, self._progress_now, self._kept_state)
-        self._forwarding = Forwarding(self._share, self._scratch, places, self._project, clock, keeping)
+        before = read_record(self._scratch)
+        asked = [] if before is None else [upload.name for upload in before.uploads]
+        letters = self._way.letters(self._share, self._scratch, self._holding.ran_s, asked)
+        self._forwarding = Forwarding(letters, self._scratch, places, self._project, clock, keeping)
         await self._forwarding.begin(anew=anew, halfway=self._saved_files() is not None)
 
     async def _restore(self) -> bool:
@@ -357,6 +366,12 @@ class TaskLife:
             done = saved.progress.fraction_done
             how_far = "nothing said" if done is None else f"{done:.1%}"
             logger.info("a new machine: the program goes on from what it has saved itself, %s done", how_far)
+        elif not self._way.obeys:
+            self._progress = replace(self._progress, run_seconds=self._spent_before.run_s)
+            logger.info(
+                "the guest keeps its share mounted, so its machine cannot be saved while it runs: when the job is "
+                "interrupted, the machine is switched off, and starts again with its disk and its share as they are"
+            )
         elif self._spent_before != self._spent:
             logger.info("nothing to restore from: the job begins anew")
 
@@ -410,7 +425,11 @@ class TaskLife:
         brought = self._forwarding.brought  # and the client may be uploading them
         places = {name: self._job.path(name) for name in self._job.results if name not in brought}
         self.results = [self._job.path(name) for name in brought]
-        self.results += await asyncio.to_thread(collect, door, places, self._scratch, self._is_wanted)
+        left = await asyncio.to_thread(self._way.left, door, places)
+        out = self._forwarding.out
+        self.results += await asyncio.to_thread(collect, door, left, self._scratch, self._is_wanted, out)
+        if not self._way.obeys:
+            self.results.append(self._share.guest)  # the job file does not name what the guest leaves there
         if self._facts.finished is not None and self._facts.finished.code == 0:
             await asyncio.to_thread(self._home, self._facts.finished)
         self._facts.collected = True
@@ -438,18 +457,20 @@ class TaskLife:
         states = any_recorded(self._scratch) if self._record is None else bool(self._record.known)
         wanted = self._going_on is not None and may_go_on(self._facts)
         left = self._leaves_disk and self._facts.collected and decide(self._facts).end is End.SUCCESS
-        self.kept = left or (wanted and (states or self._any_saved()))
+        # A disk that is as its guest left it; not after a machine that failed, whose disk may be the reason.
+        goes_on = not self._way.obeys and not machine_failed(self._facts)
+        self.kept = left or (wanted and (states or self._any_saved() or not self._way.obeys))
         if wanted:
             if self._record is not None and machine_failed(self._facts):
                 self._record.failed()
             self._note_spent(0.0)
-        if left or (wanted and states):
+        if left or (wanted and (states or goes_on)):
             await self._hypervisor.stop()
         else:
             await self._hypervisor.remove()
         if self._forwarding is not None:
             await self._forwarding.end(cut=self._facts.aborted)
-        self.kept = left or (wanted and (states or self._any_saved()))  # one may have been on its way
+        self.kept = self.kept or (wanted and self._any_saved())  # one may have been on its way
         await self._machine_has_stopped()
 
     def _any_saved(self) -> bool:
@@ -465,15 +486,22 @@ class TaskLife:
 
     # What the neighbours say
 
-    def _hear(self, news: Said | Garbled) -> None:
-        if isinstance(news, Garbled):
-            self._complain(news)
-            return
-        self._be_patient(self._limited.silence)
-        self._set_progress(account(self._progress, news.message))
-        if isinstance(news.message, Status):
-            self._hear_status(news.message)
-        if event := self._event_of(news.message):
+    def _hear(self, news: GuestNews) -> None:
+        match news:
+            case Garbled():
+                self._complain(news)
+            case Postponed():
+                self._facts.postponed = self._facts.postponed or news
+                self._events.put_nowait(Event.TROUBLE)
+            case Said(message=message):
+                self._be_patient(self._limited.silence)
+                self._learn(message)
+
+    def _learn(self, message: Message) -> None:
+        self._set_progress(account(self._progress, message))
+        if isinstance(message, Status):
+            self._hear_status(message)
+        if event := self._event_of(message):
             self._events.put_nowait(event)
 
     def _hear_status(self, status: Status) -> None:
@@ -512,7 +540,8 @@ class TaskLife:
         try:
             self._facts.machine_gone = await self._hypervisor.wait()
             if self._watch is not None:
-                self._watch.look()  # its last words may not have been read yet
+                # Its last words may not have been read yet; and one that was killed has not ended them.
+                self._watch.look(over=self._facts.machine_gone == SWITCHED_OFF)
         except BridgeError as error:
             self._facts.errors.append(error)
         self._events.put_nowait(Event.TROUBLE)
@@ -543,6 +572,8 @@ class TaskLife:
             return
         if self._saver is not None and self._state is State.RUNNING:
             self._saver.look()
+        for message in self._way.by_time(self._progress.run_seconds):
+            self._learn(message)
         if self._facts.lost is None and (lost := self._lost()):
             self._facts.lost = lost
             self._events.put_nowait(Event.TROUBLE)
@@ -558,7 +589,7 @@ class TaskLife:
 
     def _tell_time(self) -> None:
         """Tell the guest the time by saying again that it should run, unless it is told something else just now."""
-        if self._asked is None and (self._saver is None or self._saver.idle):
+        if self._way.obeys and self._asked is None and (self._saver is None or self._saver.idle):
             try:
                 self._commands.give(HostState.RUN)
             except OSError as error:

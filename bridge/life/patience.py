@@ -30,6 +30,14 @@ SILENCE = Limits(cpu_s=300.0, clock_s=3600.0)
 """Between two signs of life. A guest gives one every ten seconds of its own time."""
 
 
+def heartbeat_limits(interval_s: float, cpus: int) -> Limits:
+    """Return how long a guest may be silent that is to give a sign of life every `interval_s` seconds of its own time.
+
+    All of its machine's processors may be at work meanwhile. It must come up first, so it has as long as any guest.
+    """
+    return Limits(max(interval_s * cpus, BOOT.cpu_s), max(12.0 * interval_s, BOOT.clock_s))
+
+
 class Patience:
     """Measures the time since the last sign of life."""
 

@@ -130,6 +130,7 @@ class JobLife:
         self._connected: bool | None = None
         self._end: Outcome | None = None
         self._last = Finished(0)
+        self._notice = False
         self._disk_is_wanted = False
         self.results: list[Path] = []
         self.kept = False
@@ -211,7 +212,7 @@ class JobLife:
             await asyncio.to_thread(self._means.pack)
             await asyncio.to_thread(self._home, self._last)
         self._audience.state(State.ENDED)
-        return Outcome(End.SUCCESS, self._last.message or "finished")
+        return Outcome(End.SUCCESS, self._last.message or "finished", notice=self._notice)
 
     async def _run_tasks(self, stack: AsyncExitStack) -> Outcome | None:
         """Run all tasks that are not done; return how one failed, or None."""
@@ -238,6 +239,7 @@ class JobLife:
             if outcome.end is not End.SUCCESS:
                 return outcome
             self._last = Finished(0, outcome.message)
+            self._notice = self._notice or outcome.notice
         return None
 
     async def _prepare(self) -> Outcome | None:

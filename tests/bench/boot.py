@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bridge.guest.folders import make_anew
 from bridge.guest.stage import stage_in
-from bridge.guest.watch import Watch
+from bridge.guest.watch import News, Watch
 from bridge.hypervisors import MachineSpec
 from bridge.hypervisors.child import Child, clean_environment
 from bridge.hypervisors.qemu.command_line import Accelerated, machine
@@ -23,7 +23,7 @@ from bridge.job import MachineTask
 from guest_side import read_agent
 from protocol.layout import Share
 from protocol.messages import GuestState, Status
-from protocol.session import Garbled, Said
+from protocol.session import Said
 
 from .figures import Figure, Peer, alternate
 from .scratch import IMAGE, scratch
@@ -149,7 +149,7 @@ async def _console_says_so(spec: MachineSpec, child: Child) -> None:
 async def _agent_says_so(spec: MachineSpec, child: Child) -> None:
     up = asyncio.Event()
 
-    def hear(news: Said | Garbled) -> None:
+    def hear(news: News) -> None:
         if isinstance(news, Said) and isinstance(news.message, Status) and news.message.state in _UP:
             up.set()
 

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from bridge.guest.watch import Watch
+from bridge.guest.watch import News, Watch
 from protocol.layout import Share
 from protocol.messages import CreditReport, Message
-from protocol.session import Garbled, Said
+from protocol.session import Said
 
 from .bare_inotify import BareInotify
 from .figures import Figure, Peer
@@ -31,7 +31,7 @@ class _Heard:
     def report(self, written: float) -> None:
         self.reports.append((written, time.monotonic()))
 
-    def watch(self, news: Said | Garbled) -> None:
+    def watch(self, news: News) -> None:
         if isinstance(news, Said) and isinstance(news.message, CreditReport) and news.message.cpu_seconds is not None:
             self.report(news.message.cpu_seconds)
 

@@ -100,7 +100,7 @@ class Rig:
 
         async def go() -> Forwarding:
             places = {name: self.root / f"place-of-{name}" for name in ("a.txt", "b.txt", "n" * 201)}
-            forwarding = Forwarding(self.share, self.machine, places, self.project, lambda: self.now)
+            forwarding = Forwarding(Numbered(self.share), self.machine, places, self.project, lambda: self.now)
             try:
                 await forwarding.begin(anew=anew)
                 await (body(forwarding) if body else look(forwarding))
@@ -353,7 +353,7 @@ def test_without_a_project_all_is_told(rig: Rig) -> None:
 
     async def go() -> None:
         places = {"a.txt": rig.root / "a.txt"}
-        forwarding = Forwarding(rig.share, rig.machine, places, Nobody(lines.append), lambda: 0.0)
+        forwarding = Forwarding(Numbered(rig.share), rig.machine, places, Nobody(lines.append), lambda: 0.0)
         await forwarding.begin(anew=True)
         await look(forwarding)
         await forwarding.end()
@@ -425,7 +425,7 @@ class Story:
         rig.say("upload.2", "name b.txt\n")
         trickles = Trickles(rig.root, lambda: self.now)
         places = {name: rig.root / f"place-of-{name}" for name in ("a.txt", "b.txt")}
-        forwarding = Forwarding(rig.share, rig.machine, places, trickles, lambda: self.now)
+        forwarding = Forwarding(Numbered(rig.share), rig.machine, places, trickles, lambda: self.now)
         try:
             forwarding._begin(False, False)
             trickles.release(*forwarding._taken.staged)

@@ -25,7 +25,7 @@ from bridge.life.loop import Limited, TaskLife
 from bridge.life.patience import Limits
 from bridge.life.tables import State
 from protocol.messages import Finished
-from protocol.session import Garbled, Said
+from protocol.session import Garbled
 
 from ..fakes import FakeMachine, FakeNetworkedMachine, Recorder, Script, spec
 from ..patience import AT_MOST_S
@@ -358,7 +358,7 @@ def test_a_hostile_guest_cannot_flood_the_log(
         hear = life._hear
         lies = itertools.count(1)
 
-        def heard(news: Said | Garbled) -> None:
+        def heard(news: watch.News) -> None:
             hear(news)
             if isinstance(news, Garbled) and (number := next(lies)) < 20:
                 machine.say("fraction_done", f"lie {number}\n")

@@ -13,6 +13,7 @@ from signal import SIGKILL
 import pytest
 
 from bridge.client.trickles import Trickles
+from bridge.guest.numbered import Numbered
 from bridge.life.accounting import Progress
 from bridge.life.forwarding import Forwarding
 from bridge.life.program_state import ProgramState
@@ -163,7 +164,7 @@ def live(root: Path) -> None:
     now = iter(range(10_000)).__next__
     trickles = Trickles(root, now)
     places = {name: root / f"place-of-{name}" for name in ("a.txt", "b.txt")}
-    forwarding = Forwarding(share, machine, places, trickles, now)
+    forwarding = Forwarding(Numbered(share), machine, places, trickles, now)
     forwarding._begin(False, False)
     trickles.release(*forwarding._taken.staged)
     for _ in range(3):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import GuestError, HostError
+from bridge.guest.numbered import Numbered
 from bridge.hypervisors import MachineSpec
 from bridge.job import MachineTask
 from bridge.job.schema import parse_job
@@ -252,7 +253,7 @@ class Way:
         await asyncio.to_thread(state.find)
         keeping = Keeping(state, 10.0, lambda: Progress(fraction_done=self.done), self.kept.append)
         places = {"early.txt": self.machine.parent / "early.txt"}
-        forwarding = Forwarding(self.share, self.machine, places, Nobody(), lambda: self.now, keeping)
+        forwarding = Forwarding(Numbered(self.share), self.machine, places, Nobody(), lambda: self.now, keeping)
         try:
             await forwarding.begin(anew=anew, halfway=halfway)
             for _ in range(times):
@@ -326,7 +327,7 @@ def test_a_program_that_saves_all_the_time_does_not_wear_the_disk_out(way: Way) 
     async def go(urgent: bool) -> None:
         state = ProgramState(way.machine, ("a",), lambda need: None)
         keeping = Keeping(state, 10.0, Progress, way.kept.append)
-        forwarding = Forwarding(way.share, way.machine, {}, Nobody(), lambda: way.now, keeping)
+        forwarding = Forwarding(Numbered(way.share), way.machine, {}, Nobody(), lambda: way.now, keeping)
         await forwarding.begin(anew=True)
         for number in (1, 2):
             way.publish(number, a=str(number))

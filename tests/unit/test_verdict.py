@@ -93,6 +93,9 @@ def test_a_wrong_option_is_named(words: str, message: str) -> None:
         (Outcome(End.PROGRAM_FAILED, "no", code=256), Finish(EXIT_CHILD_FAILED, "no")),
         (Outcome(End.PROGRAM_FAILED, "no", code=-1), Finish(EXIT_CHILD_FAILED, "no")),
         (Outcome(End.GUEST_FAILED, "no"), Finish(EXIT_CHILD_FAILED, "no")),
+        (Outcome(End.SUCCESS, "look at it", notice=True), Finish(0, "look at it", notice=True)),
+        (Outcome(End.POSTPONED, "later", delay_s=60), TemporaryExit(60, "later")),
+        (Outcome(End.POSTPONED, "pay", delay_s=60, notice=True), TemporaryExit(60, "pay", notice=True)),
         (Outcome(End.MACHINE_FAILED, "gone"), TemporaryExit(SOON_S, "gone")),
         (
             Outcome(End.BRIDGE_FAILED, "full", error=HostError("disk full")),

@@ -22,7 +22,7 @@ from protocol.session import Garbled, Said
 
 from ..patience import AT_MOST_S
 
-News = list[Said | Garbled]
+News = list[module.News]
 
 
 def watching(folder: Path, act: Callable[[Watch, News], object], *, wait: Callable[[News], bool] = bool) -> News:

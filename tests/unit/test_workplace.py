@@ -112,3 +112,23 @@ def test_what_could_not_be_removed_stays_ours_and_goes_next_time(
     with occupy(tmp_path):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_a_share_that_stays_is_only_looked_after(tmp_path: Path) -> None:
+    """It is the client's, too: it may have put inputs there, and takes outputs from it when we have gone."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "in.dat").touch()
+    with occupy(tmp_path, shared_stays=True) as place:
+        (place.shared / "out.dat").touch()
+    assert sorted(os.listdir(tmp_path / "shared")) == ["in.dat", "out.dat"] and os.listdir(tmp_path) == ["shared"]
+
+
+def test_who_cleans_up_after_a_share_that_stays_leaves_it_too(tmp_path: Path) -> None:
+    with occupy(tmp_path, shared_stays=True) as place:
+        place.shared.mkdir()
+        place.keep_machine = True
+    with occupy(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == ["shared"], "the outputs used to be deleted before the client had them"
+    with pytest.raises(HostError, match="was not made by the bridge"), occupy(tmp_path):
+        pass
