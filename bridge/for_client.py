@@ -184,10 +184,23 @@ def _adapted_task(task: MachineTask, client: InitData, options: Options) -> Mach
         task,
         cpus=min(options.cpus or task.cpus or math.ceil(client.ncpus) or 1, MAX_CPUS),
         memory_mb=options.memory_mb or task.memory_mb,
+        image=_image(task, options),
         arguments=_arguments(task, options),
         outputs=tuple(name for name in task.outputs if name != STDERR),
         checkpoint_period=max(task.checkpoint_period or 0.0, client.checkpoint_period) or None,
     )
+
+
+def _image(task: MachineTask, options: Options) -> Path:
+    """An old program's option chooses among several disks in the slot; other images have their names in the job file.
+
+    :raise OptionError: this is such another one.
+    """
+    if options.vmimage is None:
+        return task.image
+    if task.plain is None:
+        raise OptionError("the option --vmimage is not served with a job.xml: name the image there")
+    return task.image.with_name(f"vm_image_{options.vmimage}.vdi")
 
 
 def _arguments(task: MachineTask, options: Options) -> tuple[str, ...]:

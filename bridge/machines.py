@@ -136,8 +136,12 @@ class Machines:
         if not self.backend.needs_image:
             return None
         if task.image not in self._images:
-            load = load_image if task.plain is None else load_disk
-            self._images[task.image] = load(task.image, task.resolve)
+            if task.plain is None:
+                self._images[task.image] = load_image(task.image, task.resolve)
+            elif (name := task.plain.multiattach_vdi_file) is not None:
+                self._images[task.image] = load_disk(self.project_dir / name)
+            else:
+                self._images[task.image] = load_disk(task.image, task.resolve)
         return self._images[task.image]
 
     @cached_property
@@ -165,7 +169,7 @@ class Machines:
         )
 
     def _hardware(self, guest: PlainGuest, share: Share) -> Hardware:
-        exports = [(SHARED, share.guest)]
+        exports = [(SHARED, share.guest)] if guest.shared else []
         if guest.scratch:
             scratch = self.project_dir / SCRATCH
             with host_trouble(f"make {scratch}"):

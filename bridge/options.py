@@ -23,7 +23,8 @@ class Options:
 
     `cpus` and `memory_mb` are the machine's, `arguments` more words for the program. `trickle_s` is how many seconds of
     run time lie between two trickles of our own. `device` is the number of a GPU, for programs on the host, which
-    `use_tstp` suspends by SIGTSTP instead of SIGSTOP. `words` is the line as it was.
+    `use_tstp` suspends by SIGTSTP instead of SIGSTOP. `words` is the line as it was,
+    `vmimage` the number of the image that a vbox_job.xml is to be run with.
     """
 
     version: bool = False
@@ -34,6 +35,7 @@ class Options:
     device: int | None = None
     use_tstp: bool = False
     arguments: tuple[str, ...] = ()
+    vmimage: int | None = None
     words: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -102,12 +104,12 @@ _VALUES: dict[str, Effect] = {
     ),
     "--device": lambda options, text: replace(options, device=_whole("--device", text, 0, 1023)),
     "--hypervisor": lambda options, text: replace(options, hypervisor=text),
+    "--vmimage": lambda options, text: replace(options, vmimage=_whole("--vmimage", text, 0, 999_999)),
     "--trickle": lambda options, text: replace(options, trickle_s=_trickle(text)),
 }
 
 _REFUSED = {
     "--sporadic": "sporadic applications are not supported",
-    "--vmimage": "name the image in the job file",
     "--register_only": "it belongs to VirtualBox, and nothing is registered here",
     "--config": "the job file is always job.xml",
     "--dockerfile": "there are no containers here",

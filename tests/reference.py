@@ -24,8 +24,9 @@ knows counts for nothing, but those in it count as if it were not there. What an
 ignored here too, with a warning that has the line. What an old program refuses is refused, and so is whatever is wrong
 with one of our own elements, and a file name that leads out of the job directory.
 
-In the tables, *whose* is the program whose element it is: BOINC's `wrapper`, CERN's `VMwrapper` of 2009, or `ours`. An
-element may stand once, unless it says *repeats*; of two, an old program's last one counts, and ours are refused.
+In the tables, *whose* is the program whose element it is: BOINC's `wrapper` and `vboxwrapper`,
+CERN's `VMwrapper` of 2009, or `ours`. An element may stand once, unless it says *repeats*; of two, an old program's
+last one counts, and ours are refused.
 """
 
 

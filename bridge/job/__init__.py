@@ -5,6 +5,7 @@ values    the kinds of text that elements have
 patterns  one of them: regular expressions
 table     what an element may hold, and how it is read and judged
 elements  all elements of <job_desc>, in tables
+vbox      all elements of <vbox_job>, in a table
 findings  what is wrong or odd in a file
 reader    from a file's text to a job, and all that is to be said of it
 schema    the door to all of these

@@ -34,6 +34,7 @@ from .values import (
     result,
     whole,
 )
+from .vbox import VBOX_JOB
 
 _CLIENT_NAMES = OWN_NAMES | {"boinc_finish_called", "boinc_temporary_exit", "boinc_lockfile", "boinc_mmap_file"}
 
@@ -406,7 +407,7 @@ JOB_DESC = Table(
     ),
 )
 
-FORMS = {"job_desc": JOB_DESC.form}
+FORMS = {"job_desc": JOB_DESC.form, "vbox_job": VBOX_JOB.form}
 
 TABLES = {
     "`<job_desc>`": JOB_DESC,
@@ -414,5 +415,6 @@ TABLES = {
     "`<task>` on the host": HOST_TASK,
     "`<unzip_input>`": UNZIP_INPUT,
     "`<zip_output>`": ZIP_OUTPUT,
+    "`<vbox_job>`": VBOX_JOB,
 }
 """All tables under their headings, for the page."""

@@ -28,9 +28,10 @@ class PlainGuest:
     The names are those of `vbox_job.xml`, and of files in `shared`; None and () are files that there are none of.
     `minimum_heartbeat_interval` and `job_duration` are in seconds, the latter of run time over all starts; None is as
     long as it takes. `copy_to_shared` are files of the job directory that are there from the start, and with
-    `copy_cmdline_to_shared` the arguments are, too. `scratch` is a second folder, which outlives the job. The machine
-    boots its disk behind a `disk_controller` (ide, sata, scsi, sas, virtio) and has, where there is a network, a
-    `network_card` (e1000, pcnet, virtio).
+    `copy_cmdline_to_shared` the arguments are, too; without `shared` the guest cannot mount the folder. `scratch` is
+    a second one, which outlives the job. `multiattach_vdi_file` is the image, if it is one in the project's folder.
+    The machine boots its disk behind a `disk_controller` (ide, sata, scsi, sas, virtio) and has, where there is a
+    network, a `network_card` (e1000, pcnet, virtio).
     """
 
     fraction_done_filename: str | None = None
@@ -43,6 +44,8 @@ class PlainGuest:
     intermediate_upload_files: tuple[str, ...] = ()
     copy_to_shared: tuple[str, ...] = ()
     copy_cmdline_to_shared: bool = False
+    multiattach_vdi_file: str | None = None
+    shared: bool = True
     scratch: bool = False
     disk_controller: str = "sata"
     network_card: str = "e1000"

@@ -18,6 +18,7 @@ from .findings import Finding, Kind, first_error, in_order
 from .model import HostTask, Job, MachineTask, ZipOutput
 from .table import Table, Values, read
 from .tags import Element, TagError, parse
+from .vbox import vbox_job
 
 IMAGE = "image"
 """The folder of a project's only image, which need not be named."""
@@ -32,7 +33,7 @@ def examine(file: Path, text: str) -> tuple[Job | None, tuple[Finding, ...]]:
         root, findings = parse(text, FORMS)
     except TagError as error:
         return None, (Finding(error.line, error.name, str(error)),)
-    job = _Reader(file, root, findings).job()
+    job = vbox_job(file, root, findings) if root.name == "vbox_job" else _Reader(file, root, findings).job()
     found = in_order(findings)
     return None if first_error(found) else job, found
 

@@ -20,6 +20,7 @@ from .model import Job, MachineTask, itself
 logger = logging.getLogger(__name__)
 
 JOB_FILE = "job.xml"
+VBOX_JOB_FILE = "vbox_job.xml"
 
 OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
 """Names in the job directory that are the bridge's own or the client's; no output may be called so."""
@@ -39,12 +40,17 @@ class Examined:
 
 
 def read_job(directory: Path, resolve: Callable[[Path], Path] = itself) -> Job:
-    """Read `directory/job.xml`; `resolve` tells which file a path in `directory` stands for.
+    """Read `directory/job.xml`, or where there is none `directory/vbox_job.xml`, as BOINC's vboxwrapper has it.
+
+    `resolve` tells which file a path in `directory` stands for.
 
     :raise JobFileError: it is missing or broken, or asks for what cannot be done; the message names the file, the line
         and the element, and says what to do.
     """
     file = Path(os.path.abspath(directory)) / JOB_FILE  # so that no name in a command begins with "-" or holds "x:"
+    other = file.with_name(VBOX_JOB_FILE)
+    if not resolve(file).exists() and resolve(other).exists():
+        file = other
     job = parse_job(file, read_text(file, resolve(file)))
     tasks = (replace(task, resolve=resolve) if isinstance(task, MachineTask) else task for task in job.tasks)
     return replace(job, tasks=tuple(tasks), resolve=resolve)

@@ -197,6 +197,13 @@ def _can(read: Callable[[str], Any]) -> Callable[[str], bool]:
     return reads
 
 
+def _megabytes(text: str) -> int | None:
+    megabytes = _c_double(text)
+    if not 0 <= megabytes <= 1_048_576:
+        raise vol.Invalid("no memory")
+    return int(megabytes) or None
+
+
 # The kinds.
 
 TEXT = Value("text", _string(_word))
@@ -217,6 +224,7 @@ OLD_WEIGHT = Value(
 )
 OLD_LIMIT = Value("a number of seconds", _old(_time_limit, empty="0"), lenient=True, reads=_can(_c_double))
 OLD_NUMBER = Value("a whole number", _old(_c_long, empty="0"), lenient=True, reads=_can(_c_long))
+OLD_MEMORY = Value("a number of MB", _old(_megabytes, empty="0"), lenient=True, reads=_can(_c_double))
 
 FLAG = Value("a switch: `<name/>`, 1 or 0", _flag)
 SECONDS = Value(

@@ -118,7 +118,7 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         ("<job_desc>\n<task>\n", "line 2: <task>: has no </task>"),
         ("<job_desc>\n<task>\n</job_desc>", "line 3: <job_desc>: ends here, but <task> from line 2 is still open"),
         ("</task>", "line 1: <task>: ends here, but never began"),
-        ("<vbox_job></vbox_job>", "line 1: <vbox_job>: a job file begins with <job_desc>"),
+        ("<vbox></vbox>", "line 1: <vbox>: a job file begins with <job_desc> or <vbox_job>"),
         ("<job_desc></job_desc>", "line 1: <job_desc>: has no <task>"),
         (MINIMAL.replace("worker", "../worker"), "line 5: <application>: '../worker' is no plain file name"),
         (

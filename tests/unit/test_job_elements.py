@@ -375,7 +375,7 @@ def test_a_slash_in_an_attribute_sends_no_program_to_the_host() -> None:
         ),
         (host().replace("app<", "<"), "line 1: <task>: has no <application>. Name the program"),
         (host("<daemon/>"), "<job_desc>: has no <task> but <daemon>s, which are ended when the last task is done"),
-        ("text" + host(), "line 1: a job file begins with <job_desc>, not with 'text'"),
+        ("text" + host(), "line 1: a job file begins with <job_desc> or <vbox_job>, not with 'text'"),
         (host().replace("</job_desc>", ""), "line 1: <job_desc>: has no </job_desc>"),
         ("<job_desc>\n<task><weight>1</job_desc>", "line 2: <weight>: has no </weight>"),
         ("<job_desc>\n<task><application>a</task></job_desc>", "line 2: <application>: has no </application>"),
