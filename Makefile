@@ -82,7 +82,7 @@ fast:
 	@$(BIN)/pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
 
 integration: guest image  ## tests with real QEMU
-	$(call need,$(QEMU_COMMANDS) ip unshare,$(QEMU_PACKAGES) iproute2 util-linux)
+	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 $(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_boot.sh | setup
