@@ -20,12 +20,15 @@ import signal
 import sys
 import time
 
-from .processes import descendants, halt, send_all
+from .processes import signal_all
 
 ENDED_WITHIN_S = 20.0
 """What the kernel cannot end in this time waits for a disk, or is not ours any more."""
 
 _LOOK_EVERY_MS = 100
+_REAPED_WITHIN_S = 0.2
+"""A fork bomb's processes end as fast as they are waited for."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -136,8 +139,9 @@ class Keeper:
         os.execve(argv[0], argv, env)
 
     def _reap(self) -> bool:
-        """Wait for all that has ended; say whether nothing is left."""
-        while True:
+        """Wait for what has ended; say whether nothing is left."""
+        deadline = time.monotonic() + _REAPED_WITHIN_S
+        while time.monotonic() < deadline:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -147,6 +151,7 @@ class Keeper:
             if pid == self._program and not self._ending:
                 self._ending = True
                 self._tell(f"ended {os.waitstatus_to_exitcode(status)}".encode())
+        return False
 
     def _end_all(self, woken: int) -> None:
         """End all that descends from us. First it stands still: it could become more faster than it is ended."""
@@ -156,9 +161,9 @@ class Keeper:
         deadline = time.monotonic() + ENDED_WITHIN_S
         gone = self._reap()
         if not gone:
-            halt(me)
+            signal_all(me, signal.SIGSTOP, self._reap)
         while not gone and time.monotonic() < deadline:
-            send_all(me, [member for member in descendants(me) if member.lives], signal.SIGKILL)
+            signal_all(me, signal.SIGKILL, self._reap)
             poll.poll(_LOOK_EVERY_MS)
             _drain(woken)
             gone = self._reap()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CommandFailed, HostError
 from .leftovers import MARK, end_marked, mark
-from .processes import cpu_seconds, descendants, go_on, halt
+from .processes import cpu_seconds, descendants, signal_all
 
 if TYPE_CHECKING:
     from .keeper import Order
@@ -90,18 +90,18 @@ class LinuxTree:
             for member in descendants(self._process.pid):
                 if self._program.multi_process or member.pid == self._pid:
                     member.send(signal.SIGTSTP)
-        elif not halt(self._process.pid):
+        elif not signal_all(self._process.pid, signal.SIGSTOP):
             logger.warning("%s starts programs faster than they can be suspended", self._program.name)
 
     def resume(self) -> None:
         if not self._gone and self._process is not None:
-            go_on(self._process.pid)
+            signal_all(self._process.pid, signal.SIGCONT)
 
     def ask(self) -> None:
         if not self._gone and self._process is not None:
             for member in descendants(self._process.pid):
                 member.send(signal.SIGTERM)
-            go_on(self._process.pid)
+            signal_all(self._process.pid, signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
         if not self._gone and self._process is not None:

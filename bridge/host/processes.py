@@ -6,12 +6,13 @@ Also read by the keeper, so it imports little.
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-ROUNDS = 200
-"""How often a tree is looked through for processes that were started meanwhile; each time fewer of them can be."""
+WITHIN_S = 2.0
+"""So long a tree is looked through for processes that were started meanwhile; each time fewer of them can be."""
+
+QUIET_LOOKS = 5
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _GONE = b"ZX"
@@ -77,9 +78,13 @@ def process(pid: int) -> Process | None:
 
 def processes() -> Iterator[Process]:
     """Return all processes of this host."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (found := process(int(name))) is not None:
+    for pid in _pids():
+        if (found := process(pid)) is not None:
             yield found
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def descendants(pid: int) -> list[Process]:
@@ -87,9 +92,13 @@ def descendants(pid: int) -> list[Process]:
 
     One whose parent ends meanwhile may be missing.
     """
+    return _below(pid, processes())
+
+
+def _below(pid: int, found: Iterable[Process]) -> list[Process]:
     children: dict[int, list[Process]] = {}
-    for found in processes():
-        children.setdefault(found.parent, []).append(found)
+    for one in found:
+        children.setdefault(one.parent, []).append(one)
     family: list[Process] = children.get(pid, [])
     for member in family:  # which grows meanwhile
         family.extend(children.get(member.pid, ()))
@@ -110,42 +119,48 @@ def cpu_seconds(keeper: int) -> float:
     return total
 
 
-def send_all(keeper: int, family: list[Process], number: int) -> None:
-    """Send a signal to each of `family`, which descends from `keeper`, and to all of its process groups.
+def signal_all(keeper: int, number: int, between: Callable[[], object] = lambda: None) -> bool:
+    """Send a signal to all that descends from `keeper`, and to what it starts meanwhile, each once; say whether in the
+    end nothing was left out. `between` is called between two looks.
 
-    A group gets it at one moment, with all that its members start meanwhile. Only the keeper's own is older than the
-    family: it began a session, and no process can join a group of another session.
-    """
-    for group in {member.group for member in family} - {keeper}:
-        try:
-            os.killpg(group, number)
-        except OSError:
-            pass
-    for member in family:
-        member.send(number)
+    A process that has been sent SIGSTOP starts no other, and what it had started before is seen the next time. Only one
+    that was never seen alive may have left something unseen: so a look is the last if nothing was new in it and nothing
+    went away under it, or if nothing was new for some time on a host where something always goes away.
 
-
-def halt(keeper: int) -> bool:
-    """Let all that descends from `keeper` stand still; say whether that could be.
-
-    Once a process has been sent SIGSTOP it starts no other, and what it had started before is seen the next time.
+    Process groups get it too: all of a group at one moment. Only the keeper's own is older than the family: it began a
+    session, and no process can join a group of another session.
     """
     known: set[tuple[int, int]] = set()
-    for _ in range(ROUNDS):
-        family = [member for member in descendants(keeper) if member.lives]
-        new = [member for member in family if (member.pid, member.started) not in known]
-        if not new:
-            return True
-        known.update((member.pid, member.started) for member in new)
-        send_all(keeper, new, signal.SIGSTOP)
-    return False
 
-
-def go_on(keeper: int) -> None:
-    """Let all that descends from `keeper` run again."""
-    standing = [member for member in descendants(keeper) if member.lives]
-    for _ in range(ROUNDS):
-        if not standing:
+    def strike(member: Process) -> None:
+        if (member.pid, member.started) in known:
             return
-        send_all(keeper, standing, signal.SIGCONT)
-        standing = [member for member in descendants(keeper) if member.state == b"T"]
+        known.add((member.pid, member.started))
+        if member.lives:
+            try:
+                if member.group != keeper:
+                    os.killpg(member.group, number)
+            except OSError:
+                pass
+            member.send(number)
+
+    deadline, quiet = time.monotonic() + WITHIN_S, 0
+    while time.monotonic() < deadline:
+        before, vanished = len(known), False
+        found: list[Process] = []
+        reached = {keeper}
+        for pid in _pids():
+            if (one := process(pid)) is None:
+                vanished = True
+                continue
+            found.append(one)
+            if one.parent in reached:  # at once: one that lives on in its children is gone before all are read
+                reached.add(pid)
+                strike(one)
+        for member in _below(keeper, found):
+            strike(member)
+        quiet = quiet + 1 if len(known) == before else 0
+        if (quiet and not vanished) or quiet == QUIET_LOOKS:
+            return True
+        between()
+    return False
