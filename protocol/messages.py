@@ -93,7 +93,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Which program to run, and with which files. `checkpoint_period` is in seconds."""
+    """Which program to run, and with which files. `checkpoint_period` is in seconds.
+
+    With `program_path` the program is not among the files, but in the guest: an absolute path there, or a name that the
+    `PATH` finds. `package` is installed before it starts and removed when it has ended (B22).
+    """
 
     program: str = _name()
     arg: tuple[str, ...] = _many("text", "R18")
@@ -105,6 +109,8 @@ class Task:
     stderr: str | None = _name(None)
     checkpoint_period: float | None = _number(1e10)
     checkpoint_file: tuple[str, ...] = _many("name", "R16")
+    package: tuple[str, ...] = _many("name", "R16")
+    program_path: str | None = _text()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@
  *   command.c  what the host wants (B13, B16)
  *   exports.c  the two mounts, given up for a checkpoint and taken back
  *   first_boot.c  the image's own script, once, before all else
+ *   package.c  what is installed for the task and removed after it (B22)
+ *   tool.c     a program of the guest's own, in a child
  *   task.c     the message `task`
  *   init_data.c  what the client knows of the job, for the program
  *   copy.c     files into the working directory and out of it, in a child
@@ -42,6 +44,7 @@
 #define AWAY_AT_LEAST 300 /* B13, prepare */
 #define RETURN_EVERY 50 /* then try to come back so often */
 #define PLAIN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define PACKAGES ".packages" /* in the working directory; a name of the task's own has no point in front */
 #define KILL_AFTER 5000 /* B13, stop */
 #define MESSAGE_SIZE (WIRE_TEXT_MAX + 1)
 
@@ -108,6 +111,8 @@ struct task {
     struct list inputs;
     struct list outputs;
     struct list checkpoint_files;
+    struct list packages;
+    char *path; /* where the program lies in the guest; NULL: it is fetched */
     char *stdin_name, *stdout_name, *stderr_name; /* NULL: not named */
     double checkpoint_period; /* negative: not named */
 };
@@ -139,8 +144,10 @@ enum phase {
     FIRST_BOOT, /* the image's script runs */
     BOOTING, /* no task yet */
     FETCHING,
+    INSTALLING, /* the task's packages */
     READY,
     RUNNING,
+    REMOVING, /* the packages */
     ENDED, /* waits for the share, to collect */
     COLLECTING,
     REPORTING, /* the last reports, then `finished` */
@@ -186,6 +193,8 @@ struct agent {
     int64_t back_at;
     bool quitting; /* SIGTERM */
     pid_t first_boot;
+    pid_t installer; /* or remover */
+    size_t installed; /* so many of the task's packages, the first ones */
     pid_t copier;
     pid_t uploader; /* copies one output */
     pid_t saver; /* copies the program's state; of these three only one at a time is at work */
@@ -252,6 +261,38 @@ pid_t first_boot_start(void);
  * return NULL; or why it has failed, with the end of what it said.
  */
 const char *first_boot_failure(int status);
+
+/* -------------------------------------------------------------- tool.c -- */
+
+/*
+ * Start a program of the guest's own, which dies with us, in a session of its
+ * own; all it says goes into the file `log`. Returns -1 if it cannot be started.
+ */
+pid_t tool_start(const char *log, char *const argv[]);
+
+/* How it failed, from its wait status: in words, with the end of the log; NULL if it did not. */
+const char *tool_failure(int status, const char *log);
+
+/* ----------------------------------------------------------- package.c -- */
+
+/* Why one of the packages cannot be installed here, as far as its name tells; NULL if nothing is known against them. */
+const char *packages_refusal(const struct options *options, const struct list *packages);
+
+/*
+ * Start to install a package, which lies in the folder PACKAGES as .NAME, or
+ * to remove one that was installed. Returns -1 if no process can be started.
+ */
+pid_t package_install(const struct options *options, const char *name);
+pid_t package_remove(const struct options *options, const char *name);
+
+/* How the last of these has failed, from its wait status; NULL if it did not. */
+const char *package_failure(const struct options *options, int status);
+
+/* All are removed: nothing is to remind of them. */
+void packages_end(const struct options *options);
+
+/* In the child that will be the program: have it find what is installed. */
+void packages_environment(const struct options *options, const struct list *packages);
 
 /* -------------------------------------------------------------- copy.c -- */
 

@@ -124,16 +124,32 @@ static int open_dir(int dirfd, const char *name)
     return fd;
 }
 
-static void fetch_one(int in, int work, const char *name, mode_t mode)
+static void fetch_one(int in, const char *name, int to, const char *as, mode_t mode)
 {
     int from = open_regular(in, name, O_NOFOLLOW), error = from;
 
     if (from >= 0) {
-        error = place(from, work, name, mode, false);
+        error = place(from, to, as, mode, false);
         close(from);
     }
     if (error < 0)
         fail("cannot fetch in/%s: %s", name, strerror(-error));
+}
+
+static void fetch_packages(int in, int work, const struct list *packages)
+{
+    char hidden[WIRE_TEXT_MAX];
+    int folder;
+    size_t i;
+
+    if (packages->count == 0)
+        return;
+    mkdirat(work, PACKAGES, 0755);
+    folder = open_dir(work, PACKAGES);
+    for (i = 0; i < packages->count; i++) {
+        snprintf(hidden, sizeof hidden, ".%s", packages->items[i]);
+        fetch_one(in, packages->items[i], folder, hidden, 0644);
+    }
 }
 
 static void fetch(const struct agent *agent)
@@ -144,8 +160,10 @@ static void fetch(const struct agent *agent)
     size_t i;
 
     for (i = 0; i < task->inputs.count; i++)
-        fetch_one(in, work, task->inputs.items[i], 0644);
-    fetch_one(in, work, task->argv.items[0], 0755);
+        fetch_one(in, task->inputs.items[i], work, task->inputs.items[i], 0644);
+    if (task->path == NULL)
+        fetch_one(in, task->argv.items[0], work, task->argv.items[0], 0755);
+    fetch_packages(in, work, &task->packages);
 }
 
 /* An output that is not there is for the host to judge. */

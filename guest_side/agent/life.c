@@ -30,6 +30,13 @@ static void stop_saver(struct agent *agent)
     agent->saver = 0;
 }
 
+static void stop_installer(struct agent *agent)
+{
+    if (agent->installer > 0)
+        kill(-agent->installer, SIGKILL);
+    agent->installer = 0;
+}
+
 void life_fail(struct agent *agent, const char *format, ...)
 {
     va_list arguments;
@@ -40,6 +47,7 @@ void life_fail(struct agent *agent, const char *format, ...)
     say("%s", agent->status.message);
     stop_copier(agent);
     stop_saver(agent);
+    stop_installer(agent);
     program_end(&agent->program, milliseconds());
     enter(agent, FAILED);
     agent->status.changed = true;
@@ -47,13 +55,24 @@ void life_fail(struct agent *agent, const char *format, ...)
 
 /* -------------------------------------------------------------- task ---- */
 
-static void start_copier(struct agent *agent, pid_t pid, enum phase phase)
+/* The child that the phase is about has been started, or -1. */
+static void begin(struct agent *agent, pid_t *child, pid_t pid, enum phase phase)
 {
-    agent->copier = pid;
+    *child = pid;
     if (pid < 0)
         life_fail(agent, "cannot start a process: %s", strerror(errno));
     else
         enter(agent, phase);
+}
+
+static void begin_to_fetch(struct agent *agent)
+{
+    const char *refusal = packages_refusal(&agent->options, &agent->task.packages);
+
+    if (refusal != NULL)
+        life_fail(agent, "%s", refusal);
+    else
+        begin(agent, &agent->copier, copy_fetch(agent), FETCHING);
 }
 
 static void task_look(struct agent *agent, int64_t now)
@@ -64,9 +83,75 @@ static void task_look(struct agent *agent, int64_t now)
     if (!watch_look(&watch, agent->options.host, "task", now, false))
         return;
     if (task_decode(&agent->task, watch.bytes, watch.whole, &rule) == WIRE_OK) {
-        start_copier(agent, copy_fetch(agent), FETCHING);
+        begin_to_fetch(agent);
     } else if (!command_other_version(agent, &watch, rule)) {
         life_fail(agent, "task breaks R%d", rule);
+    }
+}
+
+/* ---------------------------------------------------------- packages ---- */
+
+static void tell(struct agent *agent, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void tell(struct agent *agent, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(agent->status.message, sizeof agent->status.message, format, arguments);
+    va_end(arguments);
+    agent->status.changed = true;
+}
+
+static void install_next(struct agent *agent)
+{
+    const struct list *packages = &agent->task.packages;
+    const char *name = packages->count > 0 ? packages->items[agent->installed] : NULL; /* NULL after the last one */
+
+    if (name != NULL) {
+        tell(agent, "installing %s", name);
+        begin(agent, &agent->installer, package_install(&agent->options, name), INSTALLING);
+        return;
+    }
+    if (agent->phase == INSTALLING)
+        tell(agent, "%s", "");
+    enter(agent, READY);
+}
+
+/* The program has ended: the last one goes first, for it may need the others. */
+static void remove_next(struct agent *agent)
+{
+    const struct options *options = &agent->options;
+    const struct list *packages = &agent->task.packages;
+
+    if (agent->installed > 0) {
+        begin(agent, &agent->installer, package_remove(options, packages->items[agent->installed - 1]), REMOVING);
+        return;
+    }
+    if (packages->count > 0)
+        packages_end(options);
+    enter(agent, ENDED);
+}
+
+/* What the program has computed is not lost for a package that does not want to go. */
+static void judge_installer(struct agent *agent, int status)
+{
+    const char *failure = package_failure(&agent->options, status);
+    const char *name = agent->task.packages.items[agent->installed - (agent->phase == REMOVING)];
+
+    agent->installer = 0;
+    if (agent->phase == INSTALLING && failure != NULL) {
+        life_fail(agent, "installing the package %s %s", name, failure);
+    } else if (agent->phase == INSTALLING) {
+        agent->installed++;
+        install_next(agent);
+    } else {
+        if (failure != NULL) {
+            tell(agent, "removing the package %s %s", name, failure);
+            say("%s", agent->status.message);
+        }
+        agent->installed--;
+        remove_next(agent);
     }
 }
 
@@ -81,7 +166,7 @@ static void start_program(struct agent *agent)
     if (program_start(&agent->program, &agent->options, &agent->task))
         enter(agent, RUNNING);
     else
-        enter(agent, ENDED);
+        remove_next(agent);
 }
 
 /* If we ended it no `finished` follows. */
@@ -97,7 +182,7 @@ static void judge_program(struct agent *agent, bool stopped)
     mirror_finished(&agent->options, &agent->program);
     mirror_look(&agent->options, milliseconds(), true);
     numbered_look(agent, milliseconds(), true);
-    enter(agent, ENDED);
+    remove_next(agent);
 }
 
 static void wait_for_room(struct agent *agent, const char *failure)
@@ -123,7 +208,7 @@ static void judge_copier(struct agent *agent, int status)
     } else if (failure != NULL) {
         life_fail(agent, "%s", failure);
     } else if (agent->phase == FETCHING) {
-        enter(agent, READY);
+        install_next(agent);
     } else {
         mirror_credit();
         enter(agent, REPORTING);
@@ -168,6 +253,8 @@ void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds)
         saved_copied(agent, status);
     } else if (pid == agent->first_boot) {
         judge_first_boot(agent, status);
+    } else if (pid == agent->installer) {
+        judge_installer(agent, status);
     }
 }
 
@@ -212,7 +299,9 @@ static void sync_machine(const struct agent *agent)
 
 static void want_run(struct agent *agent)
 {
-    if (agent->phase == READY)
+    if (agent->phase == READY && agent->installed < agent->task.packages.count)
+        begin_to_fetch(agent); /* `stop` came when they had been removed */
+    else if (agent->phase == READY)
         start_program(agent);
     if (agent->phase >= RUNNING && agent->program.kill_at == 0)
         settle(agent);
@@ -248,7 +337,7 @@ static void want_save(struct agent *agent)
 static void want_stop(struct agent *agent, int64_t now)
 {
     program_end(&agent->program, now);
-    if (agent->program.pid != 0 || agent->phase == FIRST_BOOT || agent->phase == FETCHING)
+    if (agent->program.pid != 0 || agent->installer != 0 || agent->phase == FIRST_BOOT || agent->phase == FETCHING)
         return;
     if (agent->phase == ENDED || agent->phase == COLLECTING || agent->phase == REPORTING) {
         stop_copier(agent);
@@ -337,7 +426,7 @@ static void step_with_share(struct agent *agent, int64_t now)
     status_publish(agent, now); /* `ready`, before a start that may take a while */
     pursue_command(agent, now);
     if (agent->phase == ENDED && agent->uploader <= 0 && now >= agent->collect_at)
-        start_copier(agent, copy_collect(agent), COLLECTING);
+        begin(agent, &agent->copier, copy_collect(agent), COLLECTING);
     told = mirror_publish(options, now, program_cpu(&agent->program, now));
     told = numbered_publish(agent, now) && told;
     saved_publish(agent, now, may_copy(agent));
@@ -398,8 +487,10 @@ int life_step(struct agent *agent)
     come_back(agent, now);
     if (agent->phase == RUNNING)
         look_in_spool(agent, now);
-    if (agent->quitting)
+    if (agent->quitting) {
         program_end(&agent->program, now);
+        stop_installer(agent);
+    }
     program_press(&agent->program, now);
     if (!agent->away)
         step_with_share(agent, now);

@@ -79,6 +79,7 @@ static void set_environment(const struct options *options, const struct task *ta
     setenv("PATH", PLAIN_PATH, 0);
     for (i = 0; i < task->env.count; i++)
         putenv(task->env.items[i]);
+    packages_environment(options, &task->packages);
     setenv("VMBRIDGE_SPOOL", options->spool, 1);
     set_period(task->checkpoint_period);
 }
@@ -99,11 +100,17 @@ static void execute(const struct options *options, const struct task *task, pid_
 {
     char path[300];
 
+    if (task->path != NULL)
+        task->argv.items[0] = task->path;
     become_session(parent);
     if (chdir(options->work) != 0)
         complain("enter", options->work);
     open_streams(task);
     set_environment(options, task);
+    if (task->path != NULL) {
+        execvp(task->path, task->argv.items);
+        complain("execute the guest's own program", task->path);
+    }
     snprintf(path, sizeof path, "./%s", task->argv.items[0]);
     execv(path, task->argv.items);
     complain("execute", task->argv.items[0]);

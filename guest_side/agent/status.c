@@ -10,9 +10,11 @@ static const char *state_word(enum phase phase)
     switch (phase) {
     case FIRST_BOOT:
     case BOOTING:
-    case FETCHING: return "booting";
+    case FETCHING:
+    case INSTALLING: return "booting";
     case READY: return "ready";
     case RUNNING:
+    case REMOVING:
     case ENDED:
     case COLLECTING:
     case REPORTING: return "running";

@@ -47,6 +47,10 @@ static void take_text(struct task *task, const char *key, char *text)
         append(&task->outputs, text);
     else if (strcmp(key, "checkpoint_file") == 0)
         append(&task->checkpoint_files, text);
+    else if (strcmp(key, "package") == 0)
+        append(&task->packages, text);
+    else if (strcmp(key, "program_path") == 0)
+        task->path = text;
     else if (strcmp(key, "stdin") == 0)
         task->stdin_name = text;
     else if (strcmp(key, "stdout") == 0)

@@ -49,7 +49,9 @@ static const struct message messages[WIRE_KINDS] = {
         {"stdout", WIRE_NAME, 0, 0, 0, NULL},
         {"stderr", WIRE_NAME, 0, 0, 0, NULL},
         {"checkpoint_period", WIRE_NUMBER, 0, 0, 1e10, NULL},
-        {"checkpoint_file", WIRE_NAME, 0, MANY, 0, NULL}}},
+        {"checkpoint_file", WIRE_NAME, 0, MANY, 0, NULL},
+        {"package", WIRE_NAME, 0, MANY, 0, NULL},
+        {"program_path", WIRE_TEXT, 0, 0, 0, NULL}}},
     [WIRE_INIT_DATA] = {"init_data", false, {
         {"app_name", WIRE_TEXT, 0, 0, 0, NULL},
         {"wu_name", WIRE_TEXT, 0, 0, 0, NULL},
