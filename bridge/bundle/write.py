@@ -107,7 +107,7 @@ def _job_files(file: Path, image: Image | None, more: Sequence[Path]) -> list[Bu
                 "put a link of that name into the job directory"
             )
             raise JobFileError(file, 0, "image", problem)
-    programs = {task.application for task in tasks}
+    programs = {task.application for task in tasks if task.copies_application}
     for path in more:
         if not path.is_file():
             raise HostError(f"{path} is no file, so it cannot be put into the bundle")

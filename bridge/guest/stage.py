@@ -16,6 +16,7 @@ from ..copying import copy_content
 from ..errors import ImageError, JobFileError, host_trouble
 from ..image.elf import ENOUGH, needs_interpreter
 from ..job import MachineTask
+from ..job.model import SYSTEM_PACKAGES
 from .folders import make_anew
 
 EXECUTABLE = 0o755
@@ -35,24 +36,30 @@ def stage_in(
     """Make the share anew and fill the host's part of it.
 
     `seq` is the number of the first command. `agent` is the agent's binary; None where nobody runs it. `static_only` is
-    a property of the image: programs must bring all they need. `init_data` is what the client says of the job. The
-    files that the program itself has `saved` are inputs too, and go before those of the same name.
+    a property of the image: programs must bring all they need, and there is no system that could install any.
+    `init_data` is what the client says of the job. The files that the program itself has `saved` are inputs too, and go
+    before those of the same name.
 
     :raise JobFileError: the program or an input is missing.
-    :raise ImageError: the program cannot run in this image.
+    :raise ImageError: the program cannot run in this image, or a package cannot be installed in it.
     :raise HostError: a file could not be written.
     """
     saved = saved or {}
     task = job.task(saved)
-    sources = {job.application: _existing(job, job.application, "application"), **saved}
-    for name in task.input:
-        if name not in sources:
-            sources[name] = _existing(job, name, "copy_file_to_VM")
+    sources = dict(saved)
+    if job.copies_application:
+        sources[job.application] = _existing(job, job.application, "application")
+    for element, names in (("copy_file_to_VM", task.input), ("package", task.package)):
+        for name in names:
+            if name not in sources:
+                sources[name] = _existing(job, name, element)
     for name in job.results:
         if job.path(name).is_dir():
             raise JobFileError(job.file, 0, "copy_file_from_VM", f"{job.path(name)} is a folder. Move it away")
-    if static_only:
+    if static_only and job.copies_application:
         refuse_dynamic(sources[job.application])
+    if static_only:
+        refuse_system_packages(job)
     with host_trouble("make the shared folder"):
         make_anew(share)
         folder = share.host / layout.IN
@@ -60,7 +67,8 @@ def stage_in(
     # A hard link costs nothing, but only an export that the guest cannot write may hold one.
     may_link = share.host != share.guest
     for name, source in sources.items():
-        put(source, folder / name, EXECUTABLE if name == job.application else PLAIN, may_link=may_link)
+        is_program = job.copies_application and name == job.application
+        put(source, folder / name, EXECUTABLE if is_program else PLAIN, may_link=may_link)
     if agent is not None:
         with host_trouble("write the guest's agent"):
             write_atomic(share.host / layout.AGENT, agent, durable=False)
@@ -105,6 +113,19 @@ def refuse_dynamic(program: Path) -> None:
             f"{program} needs {interpreter} and shared libraries, which this image does not have. "
             "Programs for the tiny image are linked with -static."
         )
+
+
+def refuse_system_packages(job: MachineTask) -> None:
+    """Check that no package of `job` needs a whole system.
+
+    :raise ImageError: one does.
+    """
+    for name in job.packages:
+        if name.endswith(SYSTEM_PACKAGES):
+            raise ImageError(
+                f"<package>{name}</package> is installed by a tool of a whole system, which this image does not have. "
+                "Build one with a Debian system (docs/images.md), or ship a tar."
+            )
 
 
 def _existing(job: MachineTask, name: str, element: str) -> Path:

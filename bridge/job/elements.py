@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from protocol.codec import is_name
+
 from ..hypervisors import MACHINES
 from .findings import Kind
+from .model import PACKAGES, SYSTEM_PACKAGES
 from .schema import OWN_NAMES
 from .table import Row, Table, Whose
 from .values import (
@@ -57,12 +60,28 @@ def _copied(text: str | None) -> bool | None:
         return None
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
         raise Said(f"{text!r:.80} is neither 1 nor 0")
-    if int(text) == 0:
-        raise Said("0 means a program that is in the image already; this version of the bridge cannot start one")
-    return True
+    return int(text) != 0
 
 
-_COPIED = Value("1", _copied)
+_COPIED = Value("1 or 0", _copied)
+
+
+def _program(text: str | None) -> str:
+    if text and text.startswith("/") and is_name(text.rpartition("/")[2]) and LINE.check(text):
+        return text
+    return str(PLAIN_NAME.check(text))
+
+
+_PROGRAM = Value("a plain file name, or an absolute path in the machine", _program)
+
+
+def _package(text: str | None) -> str:
+    if text and not text.endswith((*PACKAGES, *SYSTEM_PACKAGES)):
+        raise Said(f"{text!r:.80} is no package. Its name would end with {', '.join((*PACKAGES, *SYSTEM_PACKAGES))}")
+    return str(PLAIN_NAME.check(text))
+
+
+_PACKAGE = Value("a plain file name that ends as one of a tar, a deb or an rpm", _package)
 
 
 def _no_hypervisor(text: str) -> str:
@@ -188,14 +207,15 @@ _MACHINE_ROWS = (
     ),
     replace(
         _APPLICATION,
-        value=PLAIN_NAME,
-        meaning="The program: a file of the job, which is copied into the machine.",
+        value=_PROGRAM,
+        meaning="The program: a file of the job, which is copied into the machine, or one that is there.",
         remark=None,
     ),
     Row(
         "copy_app_to_VM",
         _COPIED,
-        "1: the program is copied into the machine, as it always is; 0 is refused.",
+        "1: the program is copied into the machine. 0: it is there, in the image or by a `<package>`, and "
+        "`<application>` is its absolute path or a name that is looked for in `PATH`.",
         Whose.VMWRAPPER,
         default=True,
     ),
@@ -211,6 +231,13 @@ _MACHINE_ROWS = (
         _OUTPUT,
         "A file that is brought from the program's working directory when it has ended.",
         Whose.VMWRAPPER,
+        repeats=True,
+    ),
+    Row(
+        "package",
+        _PACKAGE,
+        "A tar, deb or rpm that is installed in the machine before the program starts, and removed when it has ended.",
+        Whose.OURS,
         repeats=True,
     ),
     Row(

@@ -15,6 +15,12 @@ from protocol.messages import Task
 CHECKPOINT_PERIOD_S = 300.0
 """What the client's own library takes where nobody says."""
 
+PACKAGES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+"""How the names of packages end that any image can take."""
+
+SYSTEM_PACKAGES = (".deb", ".rpm")
+"""How the names of packages end that an image must have a tool for."""
+
 
 def itself(path: Path) -> Path:
     """Return `path`: in an ordinary job directory a name stands for itself."""
@@ -55,6 +61,10 @@ class PlainGuest:
 class MachineTask:
     """A program in the job's machine. Files are plain names in the job directory.
 
+    With `copies_application` the program is one of them; else it is in the image, or comes with one of the `packages`,
+    and `application` is an absolute path there or a name that the guest's `PATH` finds. `packages` are installed before
+    the program starts, in order, and removed when it has ended.
+
     `cpus` is None where the job file leaves it to whoever runs the job. `takes_more_arguments` says that those on the
     command line of the bridge are meant for the program, `network` that the machine needs the internet. `cpu_time` says
     whose the client is told: `host`, the machine's there, or `guest`, the program's in it. `weight` is the task's share
@@ -78,6 +88,8 @@ class MachineTask:
     cpus: int | None = None
     checkpoint_period: float | None = None
     checkpoint_files: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    copies_application: bool = True
     cpu_time: str = "host"
     takes_more_arguments: bool = False
     network: bool = False
@@ -104,7 +116,7 @@ class MachineTask:
         """Say the job in the protocol's words; the files that the program has `saved` are inputs too."""
         stdin = () if self.stdin is None else (self.stdin,)
         return Task(
-            program=self.application,
+            program=self.application.rpartition("/")[2],
             arg=self.arguments,
             env=self.environment,
             input=tuple(dict.fromkeys((*self.inputs, *stdin, *saved))),
@@ -114,6 +126,8 @@ class MachineTask:
             stderr=self.stderr,
             checkpoint_period=CHECKPOINT_PERIOD_S if self.checkpoint_period is None else self.checkpoint_period,
             checkpoint_file=tuple(dict.fromkeys(self.checkpoint_files)),
+            package=tuple(dict.fromkeys(self.packages)),
+            program_path=None if self.copies_application else self.application,
         )
 
 

@@ -151,6 +151,8 @@ class _Reader:
             cpus=shared("ncpus"),
             checkpoint_period=values["checkpoint_period"],
             checkpoint_files=values["checkpoint_filename"],
+            packages=values["package"],
+            copies_application=values["copy_app_to_VM"],
             cpu_time=values["cpu_time"],
             takes_more_arguments=values["append_cmdline_args"],
             network=shared("enable_network"),
@@ -158,8 +160,15 @@ class _Reader:
         )
 
     def _refuse_untellable(self, values: Values, task: MachineTask) -> None:
-        if task.application in task.checkpoint_files:
-            self._error(values.element, f"names the program {task.application!r} as a <checkpoint_filename>")
+        if task.copies_application and task.application.startswith("/"):
+            self._error(
+                values.given["application"],
+                f"{task.application!r:.80} is no plain file name. For a program that is in the image or in a package, "
+                "say <copy_app_to_VM>0</copy_app_to_VM>",
+            )
+        for kind, names in (("program", (task.application,)), ("package", task.packages)):
+            if twice := sorted(set(names) & set(task.checkpoint_files)):
+                self._error(values.element, f"names the {kind} {twice[0]!r} as a <checkpoint_filename>")
         try:
             encode(task.task(task.checkpoint_files))
         except LocalProtocolError as error:

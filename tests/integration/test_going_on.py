@@ -51,6 +51,7 @@ class App:
         self.job = job
         self.path = job.path
         self.stderr = job.path / "stderr.txt"
+        self.given = {*os.listdir(job.path), "worker", "job.xml"}
 
     def start(self) -> subprocess.Popen[str]:
         with self.stderr.open("a") as stderr:
@@ -86,7 +87,7 @@ class App:
         assert self.start().wait(timeout=2 * AT_MOST_S) == 0
         assert (self.path / "boinc_finish_called").read_text().startswith("0\n"), self.stderr.read_text()
         assert (self.path / "out.txt").read_text() == RESULT
-        left = set(os.listdir(self.path)) - {"worker", "job.xml", "out.txt", "stderr.txt"}
+        left = set(os.listdir(self.path)) - {*self.given, "out.txt", "stderr.txt"}
         assert left == {"boinc_finish_called", ".vmbridge.home"}
         assert self.job.machines() == []
 

@@ -95,6 +95,16 @@ def test_an_absolute_image_path_stays_absolute() -> None:
     assert job.image == Path("/images/tiny")
 
 
+def test_packages_and_a_program_that_one_of_them_brings() -> None:
+    text = with_task("<copy_app_to_VM>0</copy_app_to_VM><package>b_1.0_amd64.deb</package><package>a.tar.gz</package>")
+    job = only_task(text.replace("worker", "/usr/bin/worker"))
+    assert (job.application, job.copies_application) == ("/usr/bin/worker", False)
+    assert job.task().package == ("b_1.0_amd64.deb", "a.tar.gz")
+    assert (job.task().program, job.task().program_path) == ("worker", "/usr/bin/worker")
+    assert only_task(text).task().program_path == "worker"
+    assert only_task(MINIMAL).task().program_path is None
+
+
 def test_loose_form_is_fine() -> None:
     loose = (
         '<?xml version="1.0"?>\n<!-- <task> in a comment -->\n<job_desc  version="2">\n<task >'
@@ -149,7 +159,25 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         ),
         (MINIMAL.replace(">image<", ">im\x00age<"), "line 4: <image>: 'im\\x00age' holds the control character U+0000"),
         (with_task("<hypervisor>local</hypervisor>"), "chosen on the command line only: --hypervisor local"),
-        (with_task("<copy_app_to_VM>0</copy_app_to_VM>"), "<copy_app_to_VM>: 0 means a program that is in the image"),
+        (
+            MINIMAL.replace("worker", "/bin/worker"),
+            "line 5: <application>: '/bin/worker' is no plain file name. For a program that is in the image or in a "
+            "package, say <copy_app_to_VM>0</copy_app_to_VM>",
+        ),
+        (
+            with_task("<copy_app_to_VM>0</copy_app_to_VM>").replace("worker", "bin/worker"),
+            "<application>: 'bin/worker' is no plain file name. Files lie in the job directory itself, without a path",
+        ),
+        (
+            with_task("<copy_app_to_VM>0</copy_app_to_VM>").replace("worker", "/usr/bin/"),
+            "<application>: '/usr/bin/' is no plain file name",
+        ),
+        (with_task("<package>p.zip</package>"), "<package>: 'p.zip' is no package. Its name would end with .tar, "),
+        (with_task("<package>debs/p.deb</package>"), "<package>: 'debs/p.deb' is no plain file name"),
+        (
+            with_task("<package>p.deb</package><checkpoint_filename>p.deb</checkpoint_filename>"),
+            "<task>: names the package 'p.deb' as a <checkpoint_filename>",
+        ),
         (with_task("<daemon/>"), "line 6: <daemon>: is not supported by this version of the bridge"),
         (
             MINIMAL.replace("<task>", "<unzip_task></unzip_task><task>"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,31 @@ def test_a_program_that_is_dynamic(job: MachineTask, agent: bytes) -> None:
         stage_in(job, share, agent=agent, static_only=True)
 
 
-@pytest.mark.parametrize("name", ["worker", "in.txt"])
+def test_packages_are_staged_and_a_program_of_the_guest_is_not(job: MachineTask, agent: bytes) -> None:
+    (job.directory / "worker").unlink()
+    (job.directory / "p.tar").write_text("p")
+    share = Share.two_folders(job.directory / "shared")
+    job = replace(job, application="/opt/bin/worker", copies_application=False, packages=("p.tar",))
+    stage_in(job, share, agent=agent, static_only=True)
+    assert sorted(os.listdir(share.host / "in")) == ["in.txt", "p.tar"]
+    task = decode("task", (share.host / layout.TASK).read_bytes())
+    assert isinstance(task, Task)
+    assert (task.program, task.program_path, task.package) == ("worker", "/opt/bin/worker", ("p.tar",))
+
+
+def test_a_package_of_a_system_in_an_image_without_one(job: MachineTask, agent: bytes) -> None:
+    (job.directory / "p.deb").write_text("p")
+    share = Share.two_folders(job.directory / "shared")
+    job = replace(job, packages=("p.deb",))
+    stage_in(job, share, agent=agent, static_only=False)
+    with pytest.raises(ImageError, match=r"<package>p\.deb</package> .*this image does not have\. Build one"):
+        stage_in(job, share, agent=agent, static_only=True)
+
+
+@pytest.mark.parametrize("name", ["worker", "in.txt", "p.tar"])
 def test_a_file_that_is_not_there(job: MachineTask, agent: bytes, name: str) -> None:
+    job = replace(job, packages=("p.tar",))
+    (job.directory / "p.tar").write_text("p")
     (job.directory / name).unlink()
     with pytest.raises(JobFileError, match=f"{name} does not exist. Put it into the job directory"):
         stage_in(job, Share.two_folders(job.directory / "shared"), agent=agent, static_only=False)
