@@ -46,7 +46,9 @@ def test_testers(tmp_path: Path, shell: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "state run" in lines and "program worker" in lines
-    assert lines[-4:] == ["42", "answer.txt", "job.xml", "worker"]
+    begin = lines.index("42")
+    assert lines[begin : begin + 4] == ["42", "answer.txt", "job.xml", "worker"]
+    assert lines[-1] == "my own result" and "trickle 1 to the project, news: <energy>-4.25</energy>" in done.stderr
     assert "fraction_done is not taken: fraction_done is '150', not a number from 0 to 1 (R15)" in done.stderr
     assert "operations:  1.5e+09 floating-point, 2e+06 integer" in done.stdout
     assert done.stderr.count("is not taken") == 1
