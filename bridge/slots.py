@@ -18,6 +18,7 @@ from .errors import HostError, NotInstalled
 from .hypervisors.qemu.command_line import WORK_DISK
 from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
+from .job.schema import JOB_FILE, VBOX_JOB_FILE
 from .life.accounting import Progress
 from .life.checkpoints import RECORD, SavedState, recorded
 from .life.program_state import FOLDER, NEW, any_saved, newest_set
@@ -89,10 +90,13 @@ def _locked(file: Path) -> bool:
 
 
 def _judge_leavings(found: Look) -> None:
-    names = {name for name in (SHARED, MACHINE, MARK) if (found.directory / name).exists()}
+    # There, the share is the client's and the guest's, and the machine's disk goes on without a checkpoint.
+    plain = (found.directory / VBOX_JOB_FILE).exists() and not (found.directory / JOB_FILE).exists()
+    ours = (MACHINE, MARK) if plain else (SHARED, MACHINE, MARK)
+    names = {name for name in ours if (found.directory / name).exists()}
     place = Workplace(found.directory / SHARED, found.directory / MACHINE)
     aside = {path.name for path in place.aside().values()}
-    goes_on = (found.directory / DONE).exists()
+    goes_on = plain or (found.directory / DONE).exists()
     if SHARED in names:
         found.problems.append(f"{SHARED}/ was left behind by a bridge that was killed; the next start removes it")
     machine = found.directory / MACHINE

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from protocol.codec import MAX_BYTES, MAX_TEXT_BYTES
 from protocol.errors import RemoteProtocolError
-from protocol.files import Door, write_atomic
+from protocol.files import Door, unfinished, write_atomic
 from protocol.layout import Share
 from protocol.messages import Finished, FractionDone, GuestState, InitData, Message, Status
 from protocol.session import Garbled, Said
@@ -25,6 +25,7 @@ from protocol.session import Garbled, Said
 from ..copying import copy_content
 from ..errors import JobFileError, host_trouble
 from ..job import MachineTask, PlainGuest
+from ..trees import remove_tree
 from .said import Completed, Postponed
 from .steady import EMPTY_S, STEADY_S, Steady
 from .triggers import TriggerFiles
@@ -190,13 +191,11 @@ def stage_plain(job: MachineTask, guest: PlainGuest, share: Share, init_data: In
             if door.is_there(name):
                 continue
             if name == INIT_DATA:
-                write_atomic(share.guest / name, blanked(init_data or InitData()), durable=False)
+                _write(share.guest / name, blanked(init_data or InitData()))
             else:
                 _copy(job, name, share.guest / name)
         if guest.copy_cmdline_to_shared:
-            write_atomic(
-                share.guest / CMDLINE, " ".join(job.arguments).encode("utf-8", "surrogateescape"), durable=False
-            )
+            _write(share.guest / CMDLINE, " ".join(job.arguments).encode("utf-8", "surrogateescape"))
 
 
 def blanked(init_data: InitData) -> bytes:
@@ -228,8 +227,14 @@ def _forget_words(guest: PlainGuest, folder: Path, door: Door) -> None:
             past.append(completion)
     for name in past:
         if name is not None:
-            with suppress(FileNotFoundError):
-                (folder / name).unlink()
+            remove_tree(folder / name)
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write a file among the guest's own, who may have left a folder under its name."""
+    for name in (target, unfinished(target)):
+        remove_tree(name)
+    write_atomic(target, data, durable=False)
 
 
 def _copy(job: MachineTask, name: str, target: Path) -> None:
@@ -239,8 +244,7 @@ def _copy(job: MachineTask, name: str, target: Path) -> None:
         problem = "is no file" if source.exists() else "does not exist"
         raise JobFileError(job.file, 0, "copy_to_shared", f"{source} {problem}. Put it into the job directory")
     temporary = target.with_name(f".{target.name[:200]}.vmbridge")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
+    remove_tree(temporary)
     try:
         with source.open("rb") as reader, temporary.open("xb") as writer:
             copy_content(reader.fileno(), writer.fileno(), os.fstat(reader.fileno()).st_size)

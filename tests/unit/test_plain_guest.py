@@ -290,6 +290,19 @@ def test_an_earlier_start_says_nothing_but_that_all_is_done(
     assert not (share.guest / "shutdown").exists()
 
 
+def test_a_guest_cannot_hold_up_the_next_start(job: MachineTask, share: Share) -> None:
+    """A folder under one of these names used to be trouble of the host, for ever."""
+    stage_plain(job, WANTS, share, None)
+    (share.guest / "in.dat").unlink()
+    for name in ("progress", "later", "shutdown", "cmdline", ".cmdline.tmp", ".in.dat.vmbridge", ".init_data.xml.tmp"):
+        if (share.guest / name).exists():
+            (share.guest / name).unlink()
+        (share.guest / name / "deep").mkdir(parents=True)
+    (share.guest / "init_data.xml").unlink()
+    stage_plain(job, WANTS, share, None)
+    assert sorted(os.listdir(share.guest)) == ["cmdline", "in.dat", "init_data.xml"]
+
+
 def test_the_outputs_are_the_links_to_files_that_are_not_there_yet(job: MachineTask) -> None:
     assert output_links(job, GUEST) == ("early.dat", "soon.dat", "out.dat")
 

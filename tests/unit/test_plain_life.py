@@ -201,6 +201,15 @@ def test_a_guest_that_switches_itself_off_with_its_last_word_has_finished(slot: 
     assert slot.live((0.05, last_word)).end is End.SUCCESS
 
 
+def test_a_guest_that_switches_itself_off_to_be_started_again_later_keeps_its_disk(slot: Slot) -> None:
+    def later(machine: FakeMachine) -> None:
+        (machine.guest / "later").write_text("5")
+        machine.die(SWITCHED_OFF)
+
+    outcome = slot.live((0.05, later))
+    assert (outcome.end, outcome.delay_s) == (End.POSTPONED, 5) and slot.calls[-1] == "stop"
+
+
 def test_a_machine_that_is_killed_while_the_guest_writes_its_last_word_has_failed(slot: Slot) -> None:
     """An empty completion file used to be a success."""
 

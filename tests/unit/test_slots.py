@@ -55,6 +55,13 @@ def test_leavings_are_named(tmp_path: Path, prepare: Callable[[Path], None], pro
     assert any(problem in said for said in look(tmp_path).problems)
 
 
+@pytest.mark.parametrize("names", [(SHARED, MACHINE, MARK), (SHARED,)])
+def test_a_guest_without_our_agent_leaves_its_folder_and_its_disk(tmp_path: Path, names: tuple[str, ...]) -> None:
+    (tmp_path / "vbox_job.xml").touch()
+    leave(*names)(tmp_path)
+    assert look(tmp_path).problems == []
+
+
 def test_a_finished_job_keeps_no_machine(tmp_path: Path) -> None:
     record(tmp_path)
     (tmp_path / FINISH).write_text("0\n\n\n")
