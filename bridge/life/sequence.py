@@ -283,7 +283,7 @@ class JobLife:
             self._disk_is_wanted = part.leaves_disk or (self._disk_is_wanted and isinstance(task, HostTask))
         self.kept = life.kept or (self._disk_is_wanted and (success or goes_on(outcome)))
         if success and not is_one_machine(self._job):
-            self._tell(replace(at_end(self._progress), fraction_done=sum(self._shares[: number + 1])))
+            self._tell(self._after(number))
             if isinstance(task, HostTask):
                 await asyncio.to_thread(part.home, Finished(0, outcome.message))
         return outcome
@@ -291,9 +291,13 @@ class JobLife:
     def _is_home(self, number: int, finished: Finished) -> None:
         """The results of a task are at their places: the last thing before its machine goes. In a thread."""
         if not is_one_machine(self._job):
-            self._record.write(Done(number + 1, at_end(self._progress)))
+            self._record.write(Done(number + 1, self._after(number)))
         else:
             self._home(finished)
+
+    def _after(self, number: int) -> Progress:
+        """Return the progress at the end of the task `number`."""
+        return replace(at_end(self._progress), fraction_done=min(1.0, sum(self._shares[: number + 1])))
 
     async def _live(self, life: Life) -> Outcome:
         """Let a life run, with all that was ordered before it was there."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ..chaos.round import compiled
 from ..patience import until
 from ..standin import Conclusion, End
 from .conftest import JobDirectory
@@ -33,7 +34,7 @@ def job_file(image: Path | str) -> str:
     <task><virtualmachine>test</virtualmachine><image>{image}</image><application>first</application>
         <copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>first.txt</copy_file_from_VM>
         <checkpoint_period>1</checkpoint_period><weight>4</weight></task>
-    <task><application>check</application><stdout_filename>checked.txt</stdout_filename>
+    <task><application>check</application>
         <stdin_filename>first.txt</stdin_filename><weight>1</weight></task>
     <task><virtualmachine>test</virtualmachine><application>second</application>
         <copy_file_to_VM>checked.txt</copy_file_to_VM><copy_file_from_VM>second.txt</copy_file_from_VM>
@@ -52,7 +53,7 @@ def tasks(make_slot: MakeSlot, image: Path | str, hypervisor: str, second: str =
     programs = {
         "prepare": 'echo "$1" > in.txt',
         "first": FIRST,
-        "check": f'{check.replace("WAIT", wait)}\nread line; echo "checked $line"',
+        "check": f'{check.replace("WAIT", wait)}\nread line; echo "checked $line" > checked.txt',
         "second": second.replace("WAIT", wait if hypervisor == "local" else "true"),
     }
     for name, script in programs.items():
@@ -134,6 +135,53 @@ def test_the_second_machine_is_restored_too(make_slot: MakeSlot, image: Path) ->
     slot.run()
     is_right(slot)
     assert "restored from" in slot.stderr()
+
+
+CALLS = [
+    ("rename", 1, "wrapper_checkpoint.txt"),  # nothing is done
+    ("rename", 2, "wrapper_checkpoint.txt"),  # a task of the host
+    ("rename", 3, "wrapper_checkpoint.txt"),  # the first one in the machine, whose disk is wanted
+    ("rename", 4, "wrapper_checkpoint.txt"),
+    ("rename", 5, "wrapper_checkpoint.txt"),  # the last one
+    ("rename", 1, "initial_file_list"),
+    ("rename", 1, "/machine.1"),  # it is set aside
+    ("mkdir", 2, "/machine"),
+    ("rename", 1, "second.txt"),
+    ("rename", 1, "all.zip"),
+    ("rename", 1, ".vmbridge.home"),
+    ("unlink", 1, ".vmbridge"),
+]
+BEFORE, AFTER = -1, -2
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that lets a process die at one of its calls."""
+    return compiled(tmp_path_factory.mktemp("calls")) / "calls.so"
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+@pytest.mark.parametrize(("operation", "number", "path"), CALLS)
+def test_each_step_can_be_the_last_of_a_start(
+    make_slot: MakeSlot, calls: Path, operation: str, number: int, path: str, when: int
+) -> None:
+    """Whatever is on the disk then, the next start goes on from there, and does nothing twice that would show."""
+    slot = tasks(make_slot, "none", "local")
+    slot.go()
+    hit = slot.directory.path / "hit"
+    slot.run(
+        environment={
+            **os.environ,
+            "LD_PRELOAD": str(calls),
+            "CHAOS_CALL": f"{operation} {number} {when} 1 {path}",
+            "CHAOS_HIT": str(hit),
+        }
+    )
+    slot.wait()
+    assert hit.exists() and slot.status == -signal.SIGKILL, slot.stderr()
+    slot.until_nobody()
+    slot.run()
+    is_right(slot)
 
 
 def test_a_machine_between_its_tasks_is_not_lost(make_slot: MakeSlot) -> None:
