@@ -20,6 +20,7 @@ slots         judge what lies in a slot
 workplace     the job directory: one owner, nothing left behind
 digest        the SHA-256 of a file
 trees         delete a folder, whatever somebody left in it
+tail          the end of what a program prints
 errors        what can go wrong, by meaning
 """
 

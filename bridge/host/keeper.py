@@ -148,8 +148,8 @@ class Keeper:
                 return True
             if pid == 0:
                 return False
-            if pid == self._program and not self._ending:
-                self._ending = True
+            if pid == self._program:
+                self._program, self._ending = -1, True
                 self._tell(f"ended {os.waitstatus_to_exitcode(status)}".encode())
         return False
 

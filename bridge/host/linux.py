@@ -56,6 +56,10 @@ class LinuxTree:
         self._cpu_seconds = 0.0
         self._gone = False
 
+    @property
+    def running(self) -> bool:
+        return self._started.done() and not self._ended.done()
+
     async def start(self) -> None:
         program = self._program
         logger.info("starting %s", shlex.join(program.argv))

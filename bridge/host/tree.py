@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Tree(Protocol):
     """A program and all that descends from it. Each verb but `start` may be called at any time, and again."""
 
+    @property
+    def running(self) -> bool:
+        """The program was started and has not ended."""
+
     async def start(self) -> None:
         """Start the program.
 
@@ -48,15 +52,16 @@ class Tree(Protocol):
         """
 
 
-def tree_of(program: Program, *, use_tstp: bool = False) -> Tree:
+def tree_of(program: Program, *, use_tstp: bool = False, output: int | None = None) -> Tree:
     """Return the tree of `program` for this system.
 
-    With `use_tstp` it is suspended by SIGTSTP, for which it may prepare itself, where there are such signals.
+    With `use_tstp` it is suspended by SIGTSTP, for which it may prepare itself, where there are such signals. Streams
+    without a file go to the descriptor `output`, if there is one.
 
     :raise HostError: programs cannot be run on this system.
     """
     if sys.platform == "linux":
         from .linux import LinuxTree
 
-        return LinuxTree(program, use_tstp=use_tstp)
+        return LinuxTree(program, use_tstp=use_tstp, output=output)
     raise HostError(f"programs cannot be run on {sys.platform} yet. Use Linux")

@@ -1,6 +1,6 @@
 """A machine's process: started so that it cannot outlive the bridge, its output kept to a bounded tail.
 
-The only place in the bridge that starts a long-lived process.
+Programs that may start others are run by `bridge/host/`, which follows those too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from typing import cast
 import psutil
 
 from ..errors import CommandFailed
+from ..tail import Tail
 
 logger = getLogger(__name__)
-
-TAIL_BYTES = 65_536
 
 _PR_SET_PDEATHSIG = 1
 _STOPPED_WITHIN_S = 30.0
@@ -36,12 +35,9 @@ _BRIEFLY_S = 60.0
 class Child:
     """One child process with the end of what it printed and its CPU time."""
 
-    def __init__(self, name: str, *, has_descendants: bool = False) -> None:
-        """With `has_descendants`, theirs is its CPU time too. To find them all of /proc is read, each time."""
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._has_descendants = has_descendants
-        self._tail = b""
-        self._tail_text: str | None = ""
+        self._tail = Tail()
         self._exit: asyncio.Future[int] | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._process: psutil.Process | None = None
@@ -68,7 +64,7 @@ class Child:
         self._exit = loop.create_future()
         try:
             transport, _ = await loop.subprocess_exec(
-                lambda: _Output(self._hear, self._ended),
+                lambda: _Output(self._tail.data_received, self._ended),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -92,9 +88,7 @@ class Child:
     @property
     def tail(self) -> str:
         """The end of its standard output and error, for people."""
-        if self._tail_text is None:
-            self._tail_text = self._tail.decode("utf-8", "replace")
-        return self._tail_text
+        return self._tail.text
 
     async def wait(self) -> int:
         """Return the exit status when the process has ended; minus the number of a signal that ended it."""
@@ -126,20 +120,11 @@ class Child:
                     process.send_signal(number)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time so far, user and system, of the process with its threads (and of its descendants)."""
+        """Return the CPU time so far, user and system, of the process with its threads."""
         if self._process is not None and self.running:
             with contextlib.suppress(psutil.Error):
-                total = _own_cpu(self._process)
-                if self._has_descendants:
-                    times = self._process.cpu_times()
-                    living = sum(_own_cpu(child) for child in self._process.children(recursive=True))
-                    total += times.children_user + times.children_system + living
-                self._cpu_seconds = max(self._cpu_seconds, total)
+                self._cpu_seconds = max(self._cpu_seconds, _own_cpu(self._process))
         return self._cpu_seconds
-
-    def _hear(self, data: bytes) -> None:
-        self._tail = (self._tail + data)[-TAIL_BYTES:]
-        self._tail_text = None  # it is asked for once a second, and mostly nothing was added
 
     def _ended(self) -> None:
         assert self._transport is not None and self._exit is not None

@@ -273,6 +273,16 @@ def test_a_keeper_that_is_killed_is_trouble_of_the_host(tmp_path: Path) -> None:
     assert all(has_ended(int((tmp_path / name).read_text())) for name in ("a", "b"))
 
 
+def test_who_waits_hears_of_an_end_from_outside(tmp_path: Path) -> None:
+    async def act(tree: LinuxTree) -> None:
+        assert tree.running
+        waiting = asyncio.ensure_future(tree.wait())
+        await tree.end()
+        assert await waiting == -signal.SIGKILL and not tree.running
+
+    run(tmp_path, ("/bin/sleep", "1000"), act)
+
+
 def test_the_end_is_the_end(tmp_path: Path) -> None:
     """Every verb may be said again."""
 
