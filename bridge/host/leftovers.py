@@ -47,7 +47,7 @@ def end_marked(is_ours: Callable[[str], bool]) -> list[int]:
     kept = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     ended: set[int] = set()
     deadline = time.monotonic() + _ENDED_WITHIN_S
-    while (left := [process for process in _marked(is_ours) if process.pid not in kept]) and (
+    while (left := [process for process in marked(is_ours) if process.pid not in kept]) and (
         time.monotonic() < deadline
     ):
         for end in (psutil.Process.suspend, psutil.Process.kill):  # first all stand still, so that none starts another
@@ -64,7 +64,8 @@ def end_marked(is_ours: Callable[[str], bool]) -> list[int]:
     return pids
 
 
-def _marked(is_ours: Callable[[str], bool]) -> list[psutil.Process]:
+def marked(is_ours: Callable[[str], bool]) -> list[psutil.Process]:
+    """Return the processes of this user with such a mark."""
     user = psutil.Process().username()
     found = []
     for process in psutil.process_iter():

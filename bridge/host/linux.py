@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 from ..errors import CommandFailed, HostError
 from .leftovers import MARK, end_marked, mark
 from .processes import cpu_seconds, descendants, signal_all
+from .tree import NICENESS
 
 if TYPE_CHECKING:
     from .keeper import Order
     from .program import Program
 
 logger = getLogger(__name__)
-
-NICENESS = {1: 19, 2: 10, 3: 0, 4: -10, 5: -16}
-"""Of the priorities of a job file, as BOINC's wrapper has them."""
 
 _GONE_WITHIN_S = 30.0
 """The keeper takes 20 seconds at most; see there."""

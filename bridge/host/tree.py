@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .program import Program
 
 
+NICENESS = {1: 19, 2: 10, 3: 0, 4: -10, 5: -16}
+"""Of the priorities of a job file on Unix, as BOINC's wrapper has them."""
+
+
 class Tree(Protocol):
     """A program and all that descends from it. Each verb but `start` may be called at any time, and again."""
 
@@ -64,4 +68,12 @@ def tree_of(program: Program, *, use_tstp: bool = False, output: int | None = No
         from .linux import LinuxTree
 
         return LinuxTree(program, use_tstp=use_tstp, output=output)
+    if sys.platform == "win32":
+        from .windows import KernelCalls, WindowsTree
+
+        return WindowsTree(program, KernelCalls(), output=output)
+    if sys.platform == "darwin":
+        from .macos import MacTree
+
+        return MacTree(program, use_tstp=use_tstp, output=output)
     raise HostError(f"programs cannot be run on {sys.platform} yet. Use Linux")

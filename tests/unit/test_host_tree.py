@@ -262,7 +262,8 @@ def test_who_ends_what_is_left_does_not_end_itself(tmp_path: Path, monkeypatch: 
 
 def test_a_keeper_that_is_killed_is_trouble_of_the_host(tmp_path: Path) -> None:
     async def act(tree: LinuxTree) -> None:
-        await asyncio.to_thread(pid_in, tmp_path / "a")
+        for name in ("a", "b"):
+            await asyncio.to_thread(pid_in, tmp_path / name)
         keeper = tree._process
         assert keeper is not None
         keeper.kill()
