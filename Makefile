@@ -101,7 +101,7 @@ install_client = { [ -e $(POLICY) ] || { \
 	$(call install,boinc-client) && update-rc.d boinc-client disable
 
 e2e: guest image  ## tests with the real BOINC client
-	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
+	$(call need,$(QEMU_COMMANDS) mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
 	$(call need,boinc boinccmd,boinc-client,$(install_client))
 	@$(BIN)/pytest tests/e2e
 

@@ -16,7 +16,10 @@ from .. import __version__
 from ..errors import HostError, ImageError, JobFileError
 from ..guest.stage import refuse_dynamic
 from ..image import MANIFEST, Image, load_image
-from ..job.schema import JOB_FILE, OWN_NAMES, parse_job, read_text
+from ..image.bare import load_disk
+from ..job import MachineTask
+from ..job.schema import JOB_FILE, OWN_NAMES, VBOX_JOB_FILE, parse_job, read_text
+from ..job.vbox import VM_IMAGE
 from .archive import archive
 from .compiled import compile_all
 from .files import BundleFile, bundle_file, digest_of, given_file
@@ -44,9 +47,9 @@ class Bundle:
 def write_bundle(out: Path, *, image: Path | None, job: Path, more: Sequence[Path] = ()) -> Bundle:
     """Write the bundle into the folder `out`, which must be new, empty, or a bundle, which is replaced.
 
-    `image` is an image's folder, None for a job that needs no machine, `job` a job file, `more` files that the
-    application finds in its slot under their own names: a science program, or data for all jobs. The same inputs,
-    packages and Python give the same bytes. After a failure `out` is as it was.
+    `image` is an image's folder, or the disk that a vbox_job.xml boots; None for a job that needs no machine. `job` is
+    a job file, `more` files that the application finds in its slot under their own names: a science program, or data
+    for all jobs. The same inputs, packages and Python give the same bytes. After a failure `out` is as it was.
 
     :raise JobFileError: the job file is broken, looks for the image elsewhere than in `image`, or needs one.
     :raise ImageError: the image is broken, or the program cannot run in it.
@@ -56,10 +59,14 @@ def write_bundle(out: Path, *, image: Path | None, job: Path, more: Sequence[Pat
         raise HostError(f"bundles are made on x86_64 Linux, for x86_64 Linux; this is {sys.platform}")
     out = Path(os.path.abspath(out))
     refuse_foreign(out)
-    loaded = None if image is None else load_image(image)
-    science = _job_files(job, loaded, more)
-    if image is not None and loaded is not None:
-        science = [*_image_files(loaded, image / MANIFEST if image.is_dir() else image), *science]
+    tasks = parse_job(job, read_text(job, job)).machine_tasks
+    if any(task.plain for task in tasks):
+        science = _vbox_files(job, tasks, image, more)
+    else:
+        loaded = None if image is None else load_image(image)
+        science = [given_file(job, JOB_FILE), *_more_files(job, tasks, loaded, more)]
+        if image is not None and loaded is not None:
+            science = [*_image_files(loaded, image / MANIFEST if image.is_dir() else image), *science]
     program, oldest_python = _program_files()
     files = (*program, *science)
     with new_folder(out) as folder:
@@ -95,9 +102,23 @@ def _image_files(image: Image, manifest: Path) -> list[BundleFile]:
     return [given_file(path, f"{IMAGE}/{path.name}") for path in (manifest, *paths)]
 
 
-def _job_files(file: Path, image: Image | None, more: Sequence[Path]) -> list[BundleFile]:
-    """Return the job file and `more`, having tried what can be tried without a slot."""
-    tasks = parse_job(file, read_text(file, file)).machine_tasks
+def _vbox_files(file: Path, tasks: Sequence[MachineTask], image: Path | None, more: Sequence[Path]) -> list[BundleFile]:
+    """Return the disk, the job file and `more` of an application as BOINC's vboxwrapper has it."""
+    if image is None:
+        raise JobFileError(file, 0, "", f"needs the disk that is {VM_IMAGE} in a slot. Name its file: --image FILE")
+    load_disk(image)
+    for task in tasks:
+        if task.plain is not None and task.plain.multiattach_vdi_file is not None:
+            raise JobFileError(
+                file, 0, "multiattach_vdi_file", f"is not needed: a disk is never copied. Leave it out for {VM_IMAGE}"
+            )
+    return [given_file(image, VM_IMAGE), given_file(file, VBOX_JOB_FILE), *_more_files(file, (), None, more)]
+
+
+def _more_files(
+    file: Path, tasks: Sequence[MachineTask], image: Image | None, more: Sequence[Path]
+) -> list[BundleFile]:
+    """Return `more`, having tried what can be tried of the job without a slot."""
     if tasks and image is None:
         raise JobFileError(file, 0, "virtualmachine", "needs an image. Name its folder: --image DIR")
     for task in tasks:
@@ -111,14 +132,14 @@ def _job_files(file: Path, image: Image | None, more: Sequence[Path]) -> list[Bu
     for path in more:
         if not path.is_file():
             raise HostError(f"{path} is no file, so it cannot be put into the bundle")
-        if path.name in (*OWN_NAMES, IMAGE) or path.name.startswith("boinc_"):
+        if path.name in (*OWN_NAMES, IMAGE, VBOX_JOB_FILE, VM_IMAGE) or path.name.startswith("boinc_"):
             raise HostError(f"{path.name} is a name that the bridge or the BOINC client uses itself. Rename it")
         if path.name in programs and image is not None and image.static_programs_only:
             refuse_dynamic(path)
     names = [path.name for path in more]
     if twice := {name for name in names if names.count(name) > 1}:
         raise HostError(f"two files are called {min(twice)}, and the application could find only one. Rename one")
-    return [given_file(file, JOB_FILE), *(given_file(path, path.name) for path in more)]
+    return [given_file(path, path.name) for path in more]
 
 
 def _prove(program: Path) -> None:

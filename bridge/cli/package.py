@@ -11,7 +11,12 @@ EXISTING = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("directory", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--image", type=EXISTING, metavar="DIR", help="The image that the job's machine starts from.")
+@click.option(
+    "--image",
+    type=EXISTING,
+    metavar="DIR",
+    help="The image that the job's machine starts from; for a vbox_job.xml, a disk.",
+)
 @click.option("--job", required=True, type=EXISTING, metavar="FILE", help="The job file; its <image> is `image`.")
 @click.option(
     "--file",

@@ -185,7 +185,8 @@ class Replier:
             lines += [f"<platform>{PLATFORM}</platform>", f"<version_num>{job.version}</version_num>"]
         lines += [
             f"<report_deadline>{request.now + _DEADLINE_S:f}</report_deadline>",
-            *(_reference(job.output_file(logical), logical) for logical in job.outputs),
+            # A name in a folder of the slot is a copy's: vboxwrapper's guests write there.
+            *(_reference(job.output_file(logical), logical, copy="/" in logical) for logical in job.outputs),
             "</result>",
         ]
         return lines

@@ -20,7 +20,9 @@ from bridge.bundle.files import BundleFile, bundle_file, given_file
 from bridge.bundle.folder import new_folder
 from bridge.bundle.program import main_program
 from bridge.bundle.version import files_named_in, version_xml
+from bridge.bundle.write import _vbox_files
 from bridge.errors import BridgeError, HostError, ImageError, JobFileError
+from bridge.job.schema import parse_job
 
 from .test_image import GOOD, write
 
@@ -235,6 +237,37 @@ def test_a_job_that_looks_for_its_image_elsewhere(inputs: Path) -> None:
 def test_a_job_that_needs_an_image(inputs: Path) -> None:
     with pytest.raises(JobFileError, match=r"<virtualmachine>: needs an image. Name its folder: --image DIR"):
         write_bundle(inputs / "out", image=None, job=inputs / "job.xml")
+
+
+VBOX_JOB = "<vbox_job><enable_shared_directory/><job_duration>60</job_duration>{}</vbox_job>"
+
+
+def test_a_disk_and_the_job_file_of_vboxwrapper(inputs: Path) -> None:
+    job, disk = inputs / "vbox_job.xml", inputs / "science.vdi"
+    job.write_text(VBOX_JOB.format(""))
+    disk.write_bytes(b"\0" * 510 + b"\x55\xaa")
+    [image, file] = _vbox_files(job, parse_job(job, job.read_text()).machine_tasks, disk, ())
+    assert (image.open_name, file.open_name) == ("vm_image.vdi", "vbox_job.xml")
+    assert re.fullmatch(r"science_[0-9a-f]{12}\.vdi", image.name)
+
+
+@pytest.mark.parametrize(
+    ("elements", "disk", "because"),
+    [
+        ("", None, r"needs the disk that is vm_image.vdi in a slot. Name its file: --image FILE"),
+        ("", b"#!/bin/sh\n", r"is no disk"),
+        ("<multiattach_vdi_file>a.vdi</multiattach_vdi_file>", b"\0" * 510 + b"\x55\xaa", r"Leave it out for vm_image"),
+    ],
+)
+def test_what_is_wrong_with_a_disk_or_its_job_file(
+    inputs: Path, elements: str, disk: bytes | None, because: str
+) -> None:
+    job, image = inputs / "vbox_job.xml", inputs / "science.vdi"
+    job.write_text(VBOX_JOB.format(elements))
+    if disk is not None:
+        image.write_bytes(disk)
+    with pytest.raises(BridgeError, match=because):
+        write_bundle(inputs / "out", image=None if disk is None else image, job=job)
 
 
 def test_a_broken_job(inputs: Path) -> None:
