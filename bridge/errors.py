@@ -26,12 +26,15 @@ class BridgeError(Exception):
 
 
 class JobFileError(BridgeError):
-    """The job file must be mended."""
+    """The job file must be mended: `line` (0: as a whole), `element` and `problem` say where and how."""
 
     def __init__(self, file: Path, line: int, element: str, problem: str) -> None:
         where = f"{file}, line {line}" if line else f"{file}"
-        what = f"<{element}>: " if element else ""
+        what = f"<{repr(element)[1:-1]:.60}>: " if element else ""  # it may be anything, and long
         super().__init__(f"{where}: {what}{problem}")
+        self.line = line
+        self.element = element
+        self.problem = problem
 
 
 class ImageError(BridgeError):

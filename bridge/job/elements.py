@@ -20,6 +20,7 @@ from .values import (
     ARGUMENTS,
     FLAG,
     FOLDER,
+    INPUT_NAME,
     LINE,
     OLD_FLAG,
     OLD_LIMIT,
@@ -69,7 +70,7 @@ _COPIED = Value("1 or 0", _copied)
 def _program(text: str | None) -> str:
     if text and text.startswith("/") and is_name(text.rpartition("/")[2]) and LINE.check(text):
         return text
-    return str(PLAIN_NAME.check(text))
+    return str(INPUT_NAME.check(text))
 
 
 _PROGRAM = Value("a plain file name, or an absolute path in the machine", _program)
@@ -221,7 +222,7 @@ _MACHINE_ROWS = (
     ),
     Row(
         "copy_file_to_VM",
-        PLAIN_NAME,
+        INPUT_NAME,
         "A file that is copied into the program's working directory before it starts.",
         Whose.VMWRAPPER,
         repeats=True,
@@ -242,7 +243,7 @@ _MACHINE_ROWS = (
     ),
     Row(
         "stdin_filename",
-        PLAIN_NAME,
+        INPUT_NAME,
         "The file that is its standard input; it goes into the machine by itself.",
         Whose.WRAPPER,
     ),
@@ -384,7 +385,7 @@ _TASK = Table(
 """Both kinds: what a reader of tags has to know before it is clear which one it is."""
 
 UNZIP_INPUT = Table(
-    "Archives that are unpacked into the slot before anything runs, once, and then deleted there.",
+    "Archives that are unpacked into the slot before anything runs, once.",
     (Row("zipfilename", SLOT_FILE, "An archive of the job, by its name in the slot.", Whose.WRAPPER, repeats=True),),
 )
 

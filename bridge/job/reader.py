@@ -168,7 +168,9 @@ class _Reader:
             )
         for kind, names in (("program", (task.application,)), ("package", task.packages)):
             if twice := sorted(set(names) & set(task.checkpoint_files)):
-                self._error(values.element, f"names the {kind} {twice[0]!r} as a <checkpoint_filename>")
+                self._error(
+                    values.element, f"names the {kind} {twice[0]!r:.80} as a <checkpoint_filename>. Name what it saves"
+                )
         try:
             encode(task.task(task.checkpoint_files))
         except LocalProtocolError as error:

@@ -61,8 +61,8 @@ def read_text(file: Path, real: Path) -> str:
 
     :raise JobFileError: it is missing, cannot be read, or is too large for one.
     """
-    if real.exists() and not real.is_file():
-        raise JobFileError(file, 0, "", "is no file")  # opening a pipe would wait for its writer
+    if real.exists() and not real.is_file():  # opening a pipe would wait for its writer
+        raise JobFileError(file, 0, "", "is no file. Put the job file in its place")
     try:
         with real.open("rb") as opened:
             data = opened.read(MAX_JOB_FILE_BYTES + 1)
@@ -72,10 +72,19 @@ def read_text(file: Path, real: Path) -> str:
         )
         which = "" if real == file else f"it stands for {real}, which "
         raise JobFileError(file, 0, "", f"{which}cannot be read: {error.strerror}. {hint}".rstrip()) from error
+    return decode(file, data)
+
+
+def decode(file: Path, data: bytes) -> str:
+    """Return the text in the bytes of a job file.
+
+    :raise JobFileError: they are too many for one, or no text that could be one.
+    """
     if len(data) > MAX_JOB_FILE_BYTES:
-        raise JobFileError(file, 0, "", f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small")
+        problem = f"has more than {MAX_JOB_FILE_BYTES:,} bytes; a job file is small. Is it the right file?"
+        raise JobFileError(file, 0, "", problem)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00<\x00" in data[:64]:
-        raise JobFileError(file, 0, "", "is UTF-16. Save it as UTF-8")
+        raise JobFileError(file, 0, "", "is UTF-16 or UTF-32. Save it as UTF-8")
     # What is no UTF-8 stays what it is, and is refused only where a guest would have to be told of it.
     return data.decode("utf-8", "surrogateescape")
 

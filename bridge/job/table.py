@@ -126,12 +126,21 @@ def read(table: Table, element: Element, findings: list[Finding]) -> Values | No
             _settle(row, texts.get(name, []), values.get(name, []), result)
             missing = row.required and result.of[name] in (None, "", ())
             if missing and not _refused(findings[before:], name):
-                findings.append(Finding(element.line, element.name, f"has no <{name}>. {row.required}"))
+                findings.append(_missing(row, element))
     return None if any(finding.kind is Kind.ERROR for finding in findings[before:]) else result
 
 
 def _refused(findings: Iterable[Finding], name: str) -> bool:
     return any(finding.element == name and finding.kind is Kind.ERROR for finding in findings)
+
+
+def _missing(row: Row, element: Element) -> Finding:
+    """Say that an element that must be there is not; it may be gone with one that has no end."""
+    broken = next((child for child in element.children if child.fault), None)
+    if broken is None:
+        return Finding(element.line, element.name, f"has no <{row.name}>. {row.required}")
+    gone = "" if broken.name == row.name else f", and with it <{row.name}> is gone"
+    return Finding(broken.line, broken.name, f"{broken.fault}{gone}. Close it")
 
 
 def _unknown(table: Table, child: Element) -> Finding:
@@ -149,7 +158,7 @@ def _faulty(row: Row, child: Element) -> Finding:
     """An element without its end: BOINC's programs take it for none, others never took the file."""
     if row.whose in (Whose.WRAPPER, Whose.VBOXWRAPPER):
         return Finding(child.line, child.name, f"{child.fault} and is ignored", Kind.IGNORED)
-    return Finding(child.line, child.name, child.fault)
+    return Finding(child.line, child.name, f"{child.fault}. Close it")
 
 
 def _check(table: Table, texts: dict[str, list[Element]], findings: list[Finding]) -> dict[str, list[Any]]:
@@ -161,7 +170,8 @@ def _check(table: Table, texts: dict[str, list[Element]], findings: list[Finding
     for name, index, found in wrong:
         value, child = table.row[name].value, texts[name][index]
         assert isinstance(value, Value)
-        sentence = found.msg if isinstance(found, Said) else f"{child.text or ''!r:.80} is not {value.phrase}"
+        phrase = value.phrase.replace("<name/>", f"<{name}/>")
+        sentence = found.msg if isinstance(found, Said) else f"{child.text or ''!r:.80} is not {phrase}"
         if value.lenient:
             findings.append(Finding(child.line, name, f"{sentence}; it is ignored", Kind.IGNORED))
         else:

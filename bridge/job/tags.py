@@ -9,6 +9,7 @@ tree, of the elements that somebody knows. Pure, and linear for any text.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -78,43 +79,66 @@ def parse(text: str, forms: Mapping[str, Form]) -> tuple[Element, list[Finding]]
     :raise TagError: it begins with something else, or an element that holds others has no end.
     """
     tokens = _tokens(text.removeprefix("\ufeff"))
+    wanted = " or ".join(f"<{name}>" for name in forms)
     first = _first(tokens)
+    if first is None:
+        raise TagError(1, "", f"there is no element in it. A job file begins with {wanted}")
     if first.value not in forms or not first.is_tag:
-        wanted = " or ".join(f"<{name}>" for name in forms)
         if first.is_tag and first.value.startswith("/"):
-            raise TagError(first.line, first.value[1:], "ends here, but never began")
+            raise TagError(first.line, first.value[1:], f"ends here, but never began; a job file begins with {wanted}")
+        if first.is_tag and first.value.rstrip("/") in forms:
+            raise TagError(first.line, first.value.rstrip("/"), "is closed in its own tag, so nothing is in it")
         if first.is_tag:
             raise TagError(first.line, first.value.rstrip("/"), f"a job file begins with {wanted}")
         raise TagError(first.line, "", f"a job file begins with {wanted}, not with {first.value!r:.60}")
     builder = _Builder(tokens, Element(first.value, first.line), forms[first.value])
-    return builder.tree(), builder.odd
+    return builder.tree(), [*builder.odd, *_behind(tokens, first.value)]
 
 
-def _first(tokens: Iterator[_Token]) -> _Token:
+def _behind(tokens: Iterator[_Token], root: str) -> Iterator[Finding]:
+    """Say that there is more behind the end, which BOINC's programs never see."""
+    with contextlib.suppress(TagError):
+        if (more := next(tokens, None)) is not None:
+            sentence = f"stands behind </{root}>, where nobody reads on"
+            yield (
+                Finding(more.line, more.value.strip("/"), sentence, Kind.IGNORED)
+                if more.is_tag
+                else Finding(more.line, root, f"{more.value!r:.60} {sentence}", Kind.IGNORED)
+            )
+
+
+def _first(tokens: Iterator[_Token]) -> _Token | None:
     for token in tokens:
         if token.is_tag and token.value.startswith("?"):
             continue
         if token.is_tag and token.value.upper() == "!DOCTYPE":
             continue
         return token
-    raise TagError(1, "", "there is no element in it")
+    return None
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """Hand out tags and texts; what the end of the file cuts short is none, nor is a comment or white space."""
+    """Hand out tags and texts; a comment or white space is none, nor is a text that the end of the file cuts short.
+
+    :raise TagError: the end of the file cuts something else short.
+    """
     position, line = 0, 1
     for found in _TOKEN.finditer(text):
         line += text.count("\n", position, found.start())
         position = found.start()
         if found["tag"] is not None:
-            if found["ended"]:
-                yield _Token(True, _tag_name(found["tag"], line), line)
+            if not found["ended"]:
+                raise TagError(line, "", f"the file ends in the middle of a tag, {found[0]!r:.60}. Is it cut off?")
+            yield _Token(True, _tag_name(found["tag"], line), line)
         elif found["cdata"] is not None:
-            if found["closed"]:
-                yield _Token(False, found["cdata"].strip(SPACE), line)
+            if not found["closed"]:
+                raise TagError(line, "", "a CDATA section begins here and has no end. Close it with ]]>")
+            yield _Token(False, found["cdata"].strip(SPACE), line)
         elif found["text"] is not None and found.end() < len(text) and (word := found["text"].strip(SPACE)):
             blank = found["text"][: len(found["text"]) - len(found["text"].lstrip(SPACE))]
             yield _Token(False, _ENTITY.sub(_replace, word), line + blank.count("\n"))
+        elif found[0].startswith("<!--") and not found[0].endswith("-->"):
+            raise TagError(line, "", "a comment begins here and has no end. Close it with -->")
 
 
 def _tag_name(inside: str, line: int) -> str:
@@ -154,7 +178,7 @@ class _Builder:
     def __init__(self, tokens: Iterator[_Token], root: Element, form: Form) -> None:
         self._tokens = tokens
         self._open = [_Open(root, form)]
-        self._too_early: _Token | None = None
+        self._too_early: tuple[_Token, Element] | None = None
         self._swallower: Element | None = None
         self.odd: list[Finding] = []
 
@@ -178,13 +202,14 @@ class _Builder:
 
     def _unclosed(self) -> TagError:
         """Say what is most likely the one that was forgotten."""
-        inner = self._open[-1].element
         if self._swallower is not None:
-            return TagError(self._swallower.line, self._swallower.name, f"has no </{self._swallower.name}>")
+            return TagError(self._swallower.line, self._swallower.name, f"has no </{self._swallower.name}>. Add it")
         if self._too_early is not None:
-            problem = f"ends here, but <{inner.name}> from line {inner.line} is still open"
-            return TagError(self._too_early.line, self._too_early.value[1:], problem)
-        return TagError(inner.line, inner.name, f"has no </{inner.name}>")
+            token, inner = self._too_early
+            problem = f"ends here, but <{inner.name}> from line {inner.line} is still open. Close that before"
+            return TagError(token.line, token.value[1:], problem)
+        inner = self._open[-1].element
+        return TagError(inner.line, inner.name, f"has no </{inner.name}>. Add it")
 
     def _say(self, line: int, name: str, sentence: str, kind: Kind) -> None:
         self.odd.append(Finding(line, name, sentence, kind))
@@ -204,7 +229,7 @@ class _Builder:
             here.unknown[name] -= 1
             here.depth -= 1
         elif self._is_open(name):
-            self._too_early = self._too_early or token
+            self._too_early = self._too_early or (token, here.element)
         else:
             self._say(token.line, name, "ends here, but never began; it is ignored", Kind.UNKNOWN)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import voluptuous as vol
 
-from protocol.codec import is_name
+from protocol.codec import MAX_TEXT_BYTES, is_name
 
 from .patterns import file_pattern
 from .schema import split_command_line
@@ -66,20 +66,52 @@ def _string(check: Any) -> Callable[[str | None], Any]:
 def _word(text: str) -> str:
     """Take what a C program could: to it a text ends at a NUL, which nobody means who writes more behind it."""
     if "\x00" in text:
-        raise Said(f"{text!r:.80} holds the control character U+0000")
+        raise Said(f"{text!r:.80} holds the control character U+0000. Leave it out")
+    return text
+
+
+def _without(text: str, control: str) -> str:
+    if found := re.search(control, text):
+        raise Said(f"{text!r:.80} holds the control character U+{ord(found[0]):04X}. Leave it out")
     return text
 
 
 def _line(text: str) -> str:
-    if found := re.search(r"[\x00-\x1f\x7f]", text):
-        raise Said(f"{text!r:.80} holds the control character U+{ord(found[0]):04X}")
+    return _without(text, r"[\x00-\x1f\x7f]")
+
+
+def _tellable(text: str) -> str:
+    """Take what a guest can be told in a line (docs/PROTOCOL.md, R2 and R7)."""
+    _without(text, r"[\x00-\x08\x0a-\x1f\x7f]")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Said(f"{text!r:.80} is not UTF-8. Save the file as UTF-8") from None
+    if size > MAX_TEXT_BYTES:
+        raise Said(
+            f"{text!r:.80} has {size:,} bytes, and a guest can be told {MAX_TEXT_BYTES:,}. Put it into an input file"
+        )
     return text
 
 
 def _plain_name(text: str) -> str:
     name = re.sub(r"\A(\./+)+", "", text)
-    if not is_name(name):
+    if name in ("", ".", "..") or re.search(r"[/\\:]", name):
         raise Said(f"{text!r:.80} is no plain file name. Files lie in the job directory itself, without a path")
+    if name.startswith("."):
+        raise Said(f"{text!r:.80} begins with a point, as names of the bridge's own do. Choose another")
+    if not is_name(_tellable(name)):
+        raise Said(f"{text!r:.80} is too long for a file name. Choose a shorter one")
+    return name
+
+
+def _not_for_guests(name: str) -> str:
+    """Refuse the file that says who the volunteer is, and has the key to the account."""
+    if name == "init_data.xml":
+        raise Said(
+            "'init_data.xml' says who the volunteer is, which no machine may know. What a program may know of the job, "
+            "its library tells it"
+        )
     return name
 
 
@@ -99,16 +131,23 @@ def _in_slot(text: str) -> str:
 
 
 def _setting(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x08\x0a-\x1f\x7f]*", text):
+    if not re.match(r"[A-Za-z_][A-Za-z0-9_]*=", text):
         raise Said(f"{text!r:.80} is not NAME=VALUE")
-    return text
+    return _tellable(text)
+
+
+def _arguments(text: str | None) -> tuple[str, ...]:
+    return tuple(_tellable(word) for word in split_command_line(text or ""))
 
 
 def _pattern(text: str) -> str:
     try:
         file_pattern(text)
     except re.error as error:
-        raise Said(f"{text!r:.80} is no regular expression: {error}") from error
+        hint = "Where a character stands for itself, a backslash goes before it"
+        if text[0] in "*?":
+            hint = "What is *.txt in a shell is \\.txt$ here"
+        raise Said(f"{text!r:.80} is no regular expression: {error}. {hint}") from error
     return text
 
 
@@ -210,10 +249,11 @@ TEXT = Value("text", _string(_word))
 LINE = Value("text", _string(_line))
 FOLDER = Value("a path", _string(_line))
 PLAIN_NAME = Value("a plain file name", _string(_plain_name))
+INPUT_NAME = Value("a plain file name", _string(vol.All(_plain_name, _not_for_guests)))
 SLOT_FILE = Value("a file in the job directory", _string(vol.All(_word, _in_slot)))
 SETTING = Value("NAME=VALUE", _string(_setting))
 PATTERN = Value("a regular expression (ECMAScript)", _string(_pattern))
-ARGUMENTS = Value("words, with quotes around one that has blanks", lambda text: split_command_line(text or ""))
+ARGUMENTS = Value("words, with quotes around one that has blanks", _arguments)
 
 OLD_FLAG = Value("a switch: `<name/>`, 1 or 0", _old_flag, lenient=True, reads=_can(_c_integer))
 OLD_WEIGHT = Value(

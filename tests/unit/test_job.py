@@ -186,9 +186,12 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         (MINIMAL.replace("</job_desc>", "<task></task></job_desc>"), "line 7: <task>: has no <application>. Name the"),
         (
             with_task("<command_line>" + "x" * 1025 + "</command_line>"),
-            "<task>: cannot be told to a guest: arg has more than",
+            "line 6: <command_line>: '" + "x" * 79 + " has 1,025 bytes, and a guest can be told 1,024. Put it",
         ),
-        (with_task("<command_line>a\x00b</command_line>"), "<task>: cannot be told to a guest: control character"),
+        (
+            with_task("<command_line>a\x00b</command_line>"),
+            "line 6: <command_line>: 'a\\x00b' holds the control character U+0000. Leave it out",
+        ),
         ("<a>" * 40, "line 1: <a>: a job file begins with <job_desc>"),
     ],
 )
@@ -226,7 +229,7 @@ def test_a_job_file_that_is_not_utf_8(fs: FakeFilesystem) -> None:
 def test_a_name_that_is_not_utf_8_is_refused_before_the_work_not_after(fs: FakeFilesystem) -> None:
     named = with_task("<copy_file_from_VM>Größe</copy_file_from_VM>".replace("öß", "ö"))
     fs.create_file(FILE, contents=named.encode("latin-1"))
-    with pytest.raises(JobFileError, match="cannot be told to a guest: no UTF-8"):
+    with pytest.raises(JobFileError, match=r"line 6: <copy_file_from_VM>: .* is not UTF-8\. Save the file as UTF-8"):
         read_job(FILE.parent)
 
 

@@ -379,7 +379,7 @@ def test_a_slash_in_an_attribute_sends_no_program_to_the_host() -> None:
         (host().replace("</job_desc>", ""), "line 1: <job_desc>: has no </job_desc>"),
         ("<job_desc>\n<task><weight>1</job_desc>", "line 2: <weight>: has no </weight>"),
         ("<job_desc>\n<task><application>a</task></job_desc>", "line 2: <application>: has no </application>"),
-        ("<job_desc><task><!-- </task></job_desc>", "<task>: has no </task>"),
+        ("<job_desc><task><!-- </task></job_desc>", "line 1: a comment begins here and has no end"),
         (
             "<!DOCTYPE x [<!ENTITY a 'b'>]>" + host(),
             "line 1: <!DOCTYPE>: declares entities, which a job file has no use",
@@ -434,7 +434,7 @@ def test_a_file_in_utf_16(tmp_path: Path) -> None:
     from bridge.job import read_job
 
     (tmp_path / "job.xml").write_text(host(), encoding="utf-16")
-    with pytest.raises(JobFileError, match=r"job\.xml: is UTF-16\. Save it as UTF-8"):
+    with pytest.raises(JobFileError, match=r"job\.xml: is UTF-16 or UTF-32\. Save it as UTF-8"):
         read_job(tmp_path)
 
 
