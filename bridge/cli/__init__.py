@@ -1,4 +1,4 @@
-"""The commands that people type: `vmbridge run`, `image build`, `library`, `package`, `check`, `status`.
+"""The commands that people type: `vmbridge run`, `lint`, `explain`, `package` and so on.
 
 What the BOINC client starts is another door (bridge/app.py); this one may import what it likes.
 """
@@ -13,6 +13,7 @@ import click
 
 from ..errors import BridgeError
 from .image import image
+from .jobfile import explain, lint
 from .library import library
 from .package import package
 from .run import run
@@ -36,6 +37,8 @@ vmbridge.add_command(run)
 vmbridge.add_command(image)
 vmbridge.add_command(library)
 vmbridge.add_command(package)
+vmbridge.add_command(lint)
+vmbridge.add_command(explain)
 vmbridge.add_command(check)
 vmbridge.add_command(status)
 

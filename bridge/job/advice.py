@@ -18,6 +18,7 @@ from .patterns import file_pattern
 from .schema import examine_job, split_command_line
 from .table import Table
 from .tags import Element, TagError, parse
+from .vbox import VBOX_JOB
 
 _MACRO = re.compile(r"\$(PROJECT_DIR|NTHREADS|GPU_DEVICE_NUM|PWD)")
 _FOREIGN_MACRO = re.compile(r"\$(?!PROJECT_DIR|NTHREADS|GPU_DEVICE_NUM|PWD)(\{[A-Za-z_]\w*\}|[A-Za-z_]\w*)", re.ASCII)
@@ -33,6 +34,7 @@ _TABLES = {
     "VMmanage_task": HOST_TASK,
     "unzip_input": UNZIP_INPUT,
     "zip_output": ZIP_OUTPUT,
+    "vbox_job": VBOX_JOB,
 }
 
 
@@ -79,9 +81,15 @@ class Part:
     @property
     def inputs(self) -> list[Element]:
         """The files that it takes, by the elements that name them."""
-        return self.all(
-            *(("application", "copy_file_to_VM") if self.in_machine else ("application",)), "stdin_filename"
-        )
+        if not self.in_machine:
+            return self.all("application", "stdin_filename")
+        program = ("application",) if self.copies_program else ()
+        return self.all(*program, "copy_file_to_VM", "package", "stdin_filename")
+
+    @property
+    def copies_program(self) -> bool:
+        """Whether the program goes from the job into the machine."""
+        return self.text("copy_app_to_VM") != "0"
 
     @property
     def results(self) -> list[Element]:
@@ -157,10 +165,12 @@ def _results_lost(job: Written) -> Iterator[Finding]:
 
 def _listed_twice(job: Written) -> Iterator[Finding]:
     for part in job.tasks:
-        for name in ("copy_file_to_VM", "copy_file_from_VM", "checkpoint_filename") if part.in_machine else ():
+        for name in (
+            ("copy_file_to_VM", "copy_file_from_VM", "package", "checkpoint_filename") if part.in_machine else ()
+        ):
             yield from _again(part.all(name), "once is enough")
         if application := part.one("application"):
-            for element in part.all("copy_file_to_VM") if part.in_machine else ():
+            for element in part.all("copy_file_to_VM") if part.in_machine and part.copies_program else ():
                 if _name(element) == _name(application):
                     yield _say(
                         element, Kind.IGNORED, "is the program, which goes into the machine by itself. Leave it out"
@@ -173,6 +183,18 @@ def _again(elements: Iterable[Element], what: str) -> Iterator[Finding]:
     for element in elements:
         if (earlier := first.setdefault(_name(element), element)) is not element:
             yield _say(element, Kind.IGNORED, f"{_name(element)!r:.80} stands in line {earlier.line} already: {what}")
+
+
+def _names_of_several(job: Written) -> Iterator[Finding]:
+    for part in job.parts:
+        names = ("copy_file_to_VM", "copy_file_from_VM", "package", "checkpoint_filename") if part.in_machine else ()
+        for element in part.all(*names):
+            if re.search(r"[,;] *\S|[*?]", element.text or ""):
+                yield _say(
+                    element,
+                    Kind.DANGEROUS,
+                    f"{element.text!r:.80} is the name of one file, not a list or a pattern. Write an element for each",
+                )
 
 
 def _outside(job: Written) -> Iterator[Finding]:
@@ -376,20 +398,18 @@ def _beside(job: Written) -> Iterator[Finding]:
 
 def _on_foreign_computers(job: Written) -> Iterator[Finding]:
     for part in job.parts:
-        cpus, priority = part.text("ncpus"), part.text("priority")
-        if part.in_machine and re.fullmatch(r"[0-9]{1,9}", cpus) and int(cpus) > 1 and (element := part.one("ncpus")):
+        cpus, priority = part.one("ncpus"), part.one("priority")
+        if part.in_machine and cpus and re.fullmatch(r"[0-9]{1,9}", cpus.text or "") and int(cpus.text or 0) > 1:
             yield _say(
-                element,
+                cpus,
                 Kind.DANGEROUS,
-                f"the machine takes {cpus} processors, whatever the client has given the job. Leave it out, and let a "
-                "plan class (mt) give it so many",
+                f"the machine takes {cpus.text} processors, whatever the client has given the job. Leave it out, and "
+                "let a plan class (mt) give it so many",
             )
-        if part.in_machine or not (element := part.one("priority")) or not re.fullmatch(r"[+-]?[0-9]{1,9}", priority):
-            continue
-        if int(priority) in (4, 5):
-            yield _say(element, Kind.DANGEROUS, "goes before what the volunteer does. 1, the default, does not disturb")
-        elif not 1 <= int(priority) <= 5:
-            yield _say(element, Kind.IGNORED, f"{priority} is none of 1 to 5 and counts as 3; the lowest is 1")
+        if not part.in_machine and priority and priority.text in ("4", "5"):
+            yield _say(
+                priority, Kind.DANGEROUS, "goes before what the volunteer does. 1, the default, does not disturb"
+            )
 
 
 def _first_counts(job: Written) -> Iterator[Finding]:
@@ -416,6 +436,54 @@ def _limits(job: Written) -> Iterator[Finding]:
                 "counts anew each time the job goes on, so a program that goes on from what it has saved runs longer "
                 "in all. Let the program itself count",
             )
+
+
+# vbox_job.xml
+
+_ROLES = (
+    "fraction_done_filename",
+    "heartbeat_filename",
+    "completion_trigger_file",
+    "temporary_exit_trigger_file",
+    "trickle_trigger_file",
+    "intermediate_upload_file",
+)
+
+
+def _plain_guest(job: Written) -> Iterator[Finding]:
+    if job.root.name != "vbox_job":
+        return
+    whole = Part(job.root)
+    if whole.said("enable_shared_directory"):
+        element = next(child for child in reversed(job.root.children) if child.name == "enable_shared_directory")
+        yield _say(
+            element,
+            Kind.DANGEROUS,
+            "the guest must mount the folder by 9p (mount -t 9p shared /mnt), for QEMU has nothing of VirtualBox's "
+            "vboxsf. See to it that the image does",
+        )
+    first: dict[str, Element] = {}
+    for name in _ROLES:
+        for element in whole.all(name):
+            earlier = first.setdefault(_name(element), element)
+            if earlier.name != element.name:
+                yield _say(
+                    element,
+                    Kind.DANGEROUS,
+                    f"{_name(element)!r:.80} is the <{earlier.name}> too, in line {earlier.line}: one file cannot say "
+                    "both. Give each a name of its own",
+                )
+    for element in whole.all("copy_to_shared"):
+        if said := first.get(_name(element)):
+            yield _say(
+                element,
+                Kind.DANGEROUS,
+                f"{_name(element)!r:.80} is the <{said.name}>, in line {said.line}, which would be there from the "
+                "start. Give it another name",
+            )
+    interval = whole.one("minimum_heartbeat_interval")
+    if interval and not whole.one("heartbeat_filename"):
+        yield _say(interval, Kind.IGNORED, "has no meaning without a <heartbeat_filename>")
 
 
 # Unknown elements and bytes
@@ -463,6 +531,7 @@ _RULES: tuple[Rule, ...] = (
     _inputs_written_over,
     _results_lost,
     _listed_twice,
+    _names_of_several,
     _outside,
     _brings_nothing,
     _archive_of_results,
@@ -472,4 +541,5 @@ _RULES: tuple[Rule, ...] = (
     _on_foreign_computers,
     _first_counts,
     _limits,
+    _plain_guest,
 )

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from ..workplace import MACHINE
-from .model import CHECKPOINT_PERIOD_S, HostTask, Job, MachineTask
+from .model import CHECKPOINT_PERIOD_S, HostTask, Job, MachineTask, PlainGuest
 
 Lines = Iterator[str]
 
@@ -71,7 +71,7 @@ def _machine(job: Job) -> Lines:
     if not job.machine_tasks:
         return
     task = job.machine_tasks[0]
-    yield f"The machine, called {task.machine}"
+    yield f"The machine, called {task.machine}" if task.plain is None else "The machine"
     yield from _rows(_what_the_machine_is(job, task))
     if len(job.machine_tasks) > 1:
         yield from _said(
@@ -81,11 +81,17 @@ def _machine(job: Job) -> Lines:
 
 
 def _what_the_machine_is(job: Job, task: MachineTask) -> Iterator[tuple[str, str]]:
-    try:
-        image = str(task.image.relative_to(job.directory))
-    except ValueError:
-        image = str(task.image)
-    yield "image", f"the one in the folder {image}; the machine writes to a disk of its own, the image stays as it is"
+    stays = "the machine writes to a disk of its own, the image stays as it is"
+    if task.plain is not None and task.plain.multiattach_vdi_file:
+        yield "image", f"the disk {task.plain.multiattach_vdi_file} in the project's folder; {stays}"
+    elif task.plain is not None:
+        yield "image", f"the disk {task.image.name}, which boots by itself; {stays}"
+    else:
+        inside = task.image.is_relative_to(job.directory)
+        yield (
+            "image",
+            f"the one in the folder {task.image.relative_to(job.directory) if inside else task.image}; {stays}",
+        )
     yield "run by", task.hypervisor or "whatever runs machines on the computer"
     yield "memory", f"{task.memory_mb} MB"
     yield "processors", str(task.cpus or "as many as the client gives the job, without a client 1")
@@ -138,16 +144,23 @@ def _task(job: Job, number: int) -> Lines:
     task = job.tasks[number]
     total = sum(other.weight for other in job.tasks)
     share = "" if len(job.tasks) == 1 else f", {100 * task.weight / total:.3g} % of the job"
-    yield f"Task {number + 1}: {task.application}{share}"
-    if isinstance(task, MachineTask):
-        yield from _rows(_in_machine(job, number, task))
+    yield f"Task {number + 1}: {task.application or 'what the image itself starts'}{share}"
+    if isinstance(task, MachineTask) and task.plain is not None:
+        yield from _rows(_in_plain_machine(task, task.plain))
+    elif isinstance(task, MachineTask):
+        yield from _rows(_in_machine(task))
     else:
         yield from _rows(_on_host(task, aside=False))
 
 
-def _in_machine(job: Job, number: int, task: MachineTask) -> Iterator[tuple[str, str]]:
+def _in_machine(task: MachineTask) -> Iterator[tuple[str, str]]:
     yield "where", f"in the machine {task.machine}"
-    yield "program", f"the file {task.application} of the job, copied into the machine"
+    if task.packages:
+        yield "packages", f"installed before it starts, and removed when it has ended: {', '.join(task.packages)}"
+    if task.copies_application:
+        yield "program", f"the file {task.application} of the job, copied into the machine"
+    else:
+        yield "program", f"{task.application}, which is in the machine, from its image or a package"
     yield "arguments", _spelled(task.arguments) + _more(task)
     if task.environment:
         yield "environment", f"with {', '.join(task.environment)}"
@@ -167,6 +180,59 @@ def _in_machine(job: Job, number: int, task: MachineTask) -> Iterator[tuple[str,
         )
     else:
         yield "", "where no saved machine can be used, the task begins anew"
+
+
+def _in_plain_machine(task: MachineTask, guest: PlainGuest) -> Iterator[tuple[str, str]]:
+    yield "where", "in the machine, whose system knows nothing of the bridge"
+    if guest.shared:
+        yield (
+            "shared folder",
+            "the guest mounts the folder shared (9p, by this tag), and reads and writes plain files in it",
+        )
+    else:
+        yield "shared folder", "none, so the guest can say nothing"
+    if guest.shared and guest.copy_to_shared:
+        yield "", f"from the start these are in it: {', '.join(guest.copy_to_shared)}"
+        if "init_data.xml" in guest.copy_to_shared:
+            yield "", "init_data.xml says what the work is, and of the volunteer nothing"
+    if guest.shared and guest.copy_cmdline_to_shared:
+        yield "", "its file cmdline has the arguments of the bridge"
+    if guest.scratch:
+        yield "scratch", "the guest can also mount a folder of the project that outlives the job (9p, tag scratch)"
+    done = guest.fraction_done_filename
+    if done:
+        yield "progress", f"the last number in its file {done}"
+    elif guest.job_duration:
+        yield "progress", "how much of its time is over"
+    else:
+        yield "progress", "not known before it ends"
+    if guest.heartbeat_filename:
+        yield (
+            "sign of life",
+            f"its file {guest.heartbeat_filename} must change every {guest.minimum_heartbeat_interval:g} seconds that "
+            "the machine runs, or the job fails",
+        )
+    if guest.completion_trigger_file:
+        yield (
+            "end",
+            f"when there is a file {guest.completion_trigger_file}; the number in its first line is the job's code",
+        )
+    if guest.job_duration:
+        yield (
+            "end" if not guest.completion_trigger_file else "",
+            (f"after {guest.job_duration:g} seconds in which it ran, which counts as success"),
+        )
+    if guest.temporary_exit_trigger_file:
+        yield (
+            "a pause",
+            f"when there is a file {guest.temporary_exit_trigger_file}, the job waits as many seconds as its first "
+            "line says, and is started again",
+        )
+    if guest.trickle_trigger_files:
+        yield "trickles", f"the texts of its files {', '.join(guest.trickle_trigger_files)}, which are then deleted"
+    if guest.intermediate_upload_files:
+        yield "early uploads", f"its files {', '.join(guest.intermediate_upload_files)}, when they are whole"
+    yield "checkpoints", "none of the machine: its disk and the shared folder stay, and it boots again with them"
 
 
 def _on_host(task: HostTask, *, aside: bool) -> Iterator[tuple[str, str]]:
@@ -251,6 +317,12 @@ def _after(job: Job) -> Lines:
         )
     if job.machine_tasks:
         yield from _said("The machine and its disk are deleted; what was not brought out of it is gone.")
+    if _is_plain(job):
+        yield from _said(
+            "The job has succeeded when the guest has said so, with the code 0, or its time is over; with another code "
+            "it has failed, and the project is told that."
+        )
+        return
     yield from _said(
         "The job has succeeded when every task has ended with code 0. The first that does not ends the job."
     )
@@ -274,7 +346,7 @@ def _told(job: Job) -> Lines:
     if len(job.tasks) > 1:
         yield from _said("how far the job is: each task by its share, as far as it says itself how far it is;")
     elif job.machine_tasks:
-        yield from _said("how far the job is, as far as the program says so;")
+        yield from _said(f"how far the job is, as far as the {'guest' if _is_plain(job) else 'program'} says so;")
     elif isinstance(task := job.tasks[0], HostTask) and task.fraction_done_filename:
         yield from _said(f"how far the job is, by the file {task.fraction_done_filename};")
     else:
@@ -289,7 +361,14 @@ def _told(job: Job) -> Lines:
         else "that the machine took on the computer, with all that goes on in it"
     )
     yield from _said(f"the CPU time {of_machine}{'' if _all_inside(job) else f', and {of_programs}'};")
-    yield from _said("the operations, trickles and early uploads of programs in the machine, if there are any.")
+    if _is_plain(job):
+        yield from _said("the trickles and early uploads of the guest, if there are any.")
+    else:
+        yield from _said("the operations, trickles and early uploads of programs in the machine, if there are any.")
+
+
+def _is_plain(job: Job) -> bool:
+    return any(task.plain is not None for task in job.machine_tasks)
 
 
 def _stopped(job: Job) -> Lines:
@@ -304,7 +383,11 @@ def _stopped(job: Job) -> Lines:
     yield from _said(what[inside, outside])
     yield ""
     yield "When BOINC ends, or the job is to go on another time"
-    if inside:
+    if _is_plain(job):
+        yield from _said(
+            "The machine is ended; its disk and the shared folder stay for the next start, where it boots again."
+        )
+    elif inside:
         yield from _said(
             f"The machine is saved on the disk (the folder {MACHINE}), and goes on from there. If there is no time or "
             "no room for that, it goes on from its last checkpoint."
