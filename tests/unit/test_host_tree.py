@@ -189,7 +189,8 @@ def test_a_fork_bomb_ends(tmp_path: Path, load: str, suspended: bool) -> None:
                 until(lambda: signal_all(keeper.pid, signal.SIGSTOP))
                 seen = {member.pid for member in descendants(keeper.pid) if member.lives}
                 until(lambda: stands_still(keeper.pid))  # who waits for a processor stops when he gets it
-                assert seen == {member.pid for member in descendants(keeper.pid) if member.lives}, "nothing new comes"
+                now = {member.pid for member in descendants(keeper.pid) if member.lives}
+                assert now <= seen, "nothing new comes, though one may just have been ending"
         finally:
             await tree.end()
 
