@@ -123,9 +123,9 @@ class Keeper:
             except OSError:  # the C library's own
                 pass
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        out = os.open(stdout, append, 0o666) if isinstance(stdout, bytes) else stdout
-        err = os.open(stderr, append, 0o666) if isinstance(stderr, bytes) else stderr
-        os.dup2(os.open(os.devnull if stdin is None else stdin, os.O_RDONLY), 0)
+        out = _open(stdout, append) if isinstance(stdout, bytes) else stdout
+        err = _open(stderr, append) if isinstance(stderr, bytes) else stderr
+        os.dup2(_open(os.devnull.encode() if stdin is None else stdin, os.O_RDONLY), 0)
         # Neither may be overwritten before the other was copied.
         out, err = os.dup(out), os.dup(err)
         os.dup2(out, 1)
@@ -175,6 +175,13 @@ class Keeper:
             os.write(self._reports, line + b"\n")
         except OSError:  # the bridge is gone
             pass
+
+
+def _open(file: bytes, flags: int) -> int:
+    """Open a file without waiting for somebody at the other end, if it is a pipe."""
+    fd = os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _drain(fd: int) -> None:

@@ -65,7 +65,7 @@ class LinuxTree:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-I", "-S", "-c", _BE_KEEPER, str(Path(__file__).parents[2])),
+                *("-I", "-S", "-c", _BE_KEEPER, os.path.abspath(Path(__file__).parents[2])),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 pass_fds=(out, err),

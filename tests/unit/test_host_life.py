@@ -428,6 +428,15 @@ def test_streams_are_appended_to(tmp_path: Path) -> None:
     assert (tmp_path / "err").read_text() == "oops\n"
 
 
+def test_a_pipe_with_nobody_at_the_other_end_holds_nothing_up(tmp_path: Path) -> None:
+    """A program whose streams are opened for ever could be neither quit nor aborted."""
+    os.mkfifo(tmp_path / "pipe")
+    _, outcome = live(replace(shell(tmp_path, "cat >out"), stdin=tmp_path / "pipe"))
+    assert outcome.end is End.SUCCESS and (tmp_path / "out").read_bytes() == b""
+    _, outcome = live(replace(shell(tmp_path, "true"), stdout=tmp_path / "pipe"))
+    assert outcome.message == f"app cannot be started: {tmp_path}/pipe: No such device or address"
+
+
 def test_without_names_the_streams_are_the_bridges(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     live(shell(tmp_path, "cat; echo out; echo err >&2"))
     assert capfd.readouterr() == ("out\n", "err\n")
