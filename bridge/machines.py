@@ -84,7 +84,7 @@ class Machines:
             limited = Limited(boot=beat, silence=beat, hung_s=None)
 
         def stage(seq: int, saved: Mapping[str, Path]) -> None:
-            stage_plain(task, guest, share, self.init_data)
+            stage_plain(task, guest, share, self.place.machine, self.init_data)
 
         return self._life(task, spec, stage, part, limited, PlainWay(guest))
 

@@ -43,6 +43,9 @@ AGAIN_S = 300.0
 
 SYNCED_MOST = 1000
 
+DURABLE = "complete"
+"""A file in the machine's folder: what the guest has left at its end is on the disk."""
+
 _CODE = re.compile(r"\s*([-+]?[0-9]{1,9})")
 _NUMBER = re.compile(rb"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?)")
 
@@ -153,11 +156,14 @@ class PlainWay:
         """Its trickles and uploads."""
         return TriggerFiles(share, self._guest, machine, clock, asked)
 
-    def left(self, door: Door, places: Mapping[str, Path]) -> dict[str, Path]:
+    def left(self, door: Door, machine: Path, places: Mapping[str, Path]) -> dict[str, Path]:
         """Whether an output may be missing is the project's to say, who did not name them to us. All that lies in the
-        share is made durable: the client may take it from there.
+        share is made durable: the client may take it from there. Then it is noted, for a start that comes after a
+        failure to bring it home.
         """
         sync_files(door)
+        with suppress(OSError):  # without it the guest is asked again, at worst
+            write_atomic(machine / DURABLE, b"", durable=True)
         return {name: place for name, place in places.items() if door.is_there(name)}
 
     def by_time(self, run_s: float) -> Iterator[Message]:
@@ -174,11 +180,11 @@ class PlainWay:
             yield Finished(0, f"it has run for {duration:,.0f} seconds, as long as it was to")
 
 
-def stage_plain(job: MachineTask, guest: PlainGuest, share: Share, init_data: InitData | None) -> None:
+def stage_plain(job: MachineTask, guest: PlainGuest, share: Share, machine: Path, init_data: InitData | None) -> None:
     """See to it that the folder is there, with what the job file wants in it and no word of an earlier start.
 
-    What the guest has left there itself stays, for a guest that goes on. `init_data` is what it may know of what the
-    client says of the job.
+    What the guest has left there itself stays, for a guest that goes on. `machine` is the machine's folder, `init_data`
+    what the guest may know of what the client says of the job.
 
     :raise JobFileError: a file of the job is missing.
     :raise HostError: a file could not be written.
@@ -186,7 +192,7 @@ def stage_plain(job: MachineTask, guest: PlainGuest, share: Share, init_data: In
     with host_trouble("make the shared folder"):
         share.guest.mkdir(exist_ok=True)
     with host_trouble("tidy up the shared folder"), Door(share.guest) as door:
-        _forget_words(guest, share.guest, door)
+        _forget_words(guest, share.guest, done=(machine / DURABLE).exists())
         for name in guest.copy_to_shared:
             if door.is_there(name):
                 continue
@@ -215,17 +221,13 @@ _OF_THE_VOLUNTEER = (
 )
 
 
-def _forget_words(guest: PlainGuest, folder: Path, door: Door) -> None:
-    """A word of an earlier start says nothing of this one; but that all is done stays true, if it is whole."""
+def _forget_words(guest: PlainGuest, folder: Path, *, done: bool) -> None:
+    """A word of an earlier start says nothing of this one; but that all is `done`, and was made durable, stays true.
+
+    Without that a power cut may have left the word and taken what it speaks of.
+    """
     past = [guest.fraction_done_filename, guest.heartbeat_filename, guest.temporary_exit_trigger_file]
-    if (completion := guest.completion_trigger_file) is not None:
-        try:
-            text = door.read(completion, MAX_BYTES)
-        except RemoteProtocolError:
-            text = b""
-        if text is not None and not text.endswith(b"\n"):
-            past.append(completion)
-    for name in past:
+    for name in [*past, *([] if done else [guest.completion_trigger_file])]:
         if name is not None:
             remove_tree(folder / name)
 

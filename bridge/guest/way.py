@@ -49,8 +49,12 @@ class Way(Protocol):
         :raise OSError: a folder cannot be read.
         """
 
-    def left(self, door: Door, places: Mapping[str, Path]) -> Mapping[str, Path]:
-        """Return those outputs of `places` that must be brought home at the end. In a thread."""
+    def left(self, door: Door, machine: Path, places: Mapping[str, Path]) -> Mapping[str, Path]:
+        """Return those outputs of `places` that must be brought home at the end, of a guest that is done and has
+        stopped. In a thread.
+
+        :raise OSError: they cannot be.
+        """
 
     def by_time(self, run_s: float) -> Iterable[Message]:
         """Return what follows from the machine having run for so long, over all starts. Called once a second."""
@@ -73,7 +77,7 @@ class AgentsWay:
         """Numbered files, which need no help."""
         return Numbered(share)
 
-    def left(self, door: Door, places: Mapping[str, Path]) -> Mapping[str, Path]:
+    def left(self, door: Door, machine: Path, places: Mapping[str, Path]) -> Mapping[str, Path]:
         """All: the job file has named them."""
         return places
 

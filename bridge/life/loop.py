@@ -425,7 +425,7 @@ class TaskLife:
         brought = self._forwarding.brought  # and the client may be uploading them
         places = {name: self._job.path(name) for name in self._job.results if name not in brought}
         self.results = [self._job.path(name) for name in brought]
-        left = await asyncio.to_thread(self._way.left, door, places)
+        left = await asyncio.to_thread(self._way.left, door, self._scratch, places)
         out = self._forwarding.out
         self.results += await asyncio.to_thread(collect, door, left, self._scratch, self._is_wanted, out)
         if not self._way.obeys:

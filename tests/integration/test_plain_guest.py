@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ImageError
+from bridge.hypervisors import NETWORK_CARDS, Hardware, MachineSpec, MachineState
+from bridge.hypervisors.qemu import Qemu
 from bridge.hypervisors.qemu.disks import refuse_dependent
 from bridge.image.bare import load_disk
+from protocol.layout import Share
 
 from ..patience import until
 from ..plain_guest import build_disk
@@ -171,6 +175,23 @@ def test_a_quit_a_temporary_exit_and_the_guests_own_code(make_slot: MakeSlot, di
     assert slot.left() == set()
 
 
+def test_a_bridge_that_is_killed_takes_its_machine_along_and_goes_on(
+    make_slot: MakeSlot, disks: dict[str, Path]
+) -> None:
+    slot = make_slot(hypervisor="qemu")
+    job = VboxSlot(
+        slot, disks["qcow2"], "touch heartbeat; [ ! -e state ] || echo 0 > shutdown; touch state; sleep 1000"
+    )
+    slot.run()
+    job.until_there("state")
+    os.kill(slot.pid, signal.SIGKILL)
+    slot.wait()
+    slot.until_nobody()
+    slot.run()
+    assert slot.wait().end is End.SUCCESS, slot.stderr()
+    assert slot.left() == set()
+
+
 def test_results_are_where_the_client_takes_them_from(make_slot: MakeSlot, disks: dict[str, Path]) -> None:
     script = "touch heartbeat; cp input shared.out; cp input linked.out; echo secret; echo 0 > shutdown; poweroff -f"
     slot = make_slot(hypervisor="qemu")
@@ -201,6 +222,38 @@ def test_what_is_refused_is_refused_before_anything_starts(make_slot: MakeSlot, 
     ended = slot.wait()
     assert (ended.end, ended.code) == (End.ERROR, 206) and "<enable_floppyio>" in slot.stderr()
     assert slot.left() == set() and not (slot.slot / "shared").exists()
+
+
+# Hardware
+
+
+@pytest.mark.parametrize("card", NETWORK_CARDS)
+def test_a_machine_with_each_network_card(tmp_path: Path, disks: dict[str, Path], card: str) -> None:
+    share = Share.one_folder(tmp_path / "shared")
+    share.guest.mkdir()
+    (tmp_path / "machine").mkdir()
+    hardware = Hardware("scsi", card, (("shared", share.guest),))
+    image = load_disk(disks["qcow2"])
+    spec = MachineSpec("cards", tmp_path / "machine", share, image, 128, 1, network=True, hardware=hardware)
+
+    async def go() -> None:
+        qemu = Qemu(spec)
+        try:
+            await qemu.start()
+            await qemu.connect(False)
+            await qemu.connect(True)
+            assert qemu.examine().state is MachineState.RUNNING
+            await qemu.stop()
+            first = (tmp_path / "machine" / "work.qcow2").stat().st_ino
+            again = Qemu(spec)
+            await again.start()
+            assert (tmp_path / "machine" / "work.qcow2").stat().st_ino == first, "it goes on with its disk"
+            await again.remove()
+        finally:
+            await qemu.remove()
+
+    asyncio.run(go())
+    assert os.listdir(tmp_path / "machine") == []
 
 
 # Disks

@@ -247,7 +247,7 @@ WANTS = PlainGuest(
 
 def test_what_the_job_file_wants_is_in_the_share(job: MachineTask, share: Share) -> None:
     (job.directory / "init_data.xml").write_text("<authenticator>secret</authenticator>")
-    stage_plain(job, WANTS, share, InitData(wu_name="w_1", ncpus=2.0))
+    stage_plain(job, WANTS, share, job.directory, InitData(wu_name="w_1", ncpus=2.0))
     copied = share.guest / "in.dat"
     assert copied.read_text() == "input" and not copied.samefile(job.path("in.dat")), "the guest may write to it"
     assert (share.guest / "cmdline").read_text() == "--nthreads 2"
@@ -262,29 +262,33 @@ def test_without_a_client_there_is_nothing_to_blank() -> None:
 
 
 def test_what_a_guest_has_changed_is_not_copied_again(job: MachineTask, share: Share) -> None:
-    stage_plain(job, WANTS, share, None)
+    stage_plain(job, WANTS, share, job.directory, None)
     (share.guest / "in.dat").write_text("its own state")
-    stage_plain(job, WANTS, share, None)
+    stage_plain(job, WANTS, share, job.directory, None)
     assert (share.guest / "in.dat").read_text() == "its own state"
 
 
 def test_a_missing_file_is_told(job: MachineTask, share: Share) -> None:
     with pytest.raises(JobFileError, match=r"copy_to_shared.*other.dat does not exist"):
-        stage_plain(job, PlainGuest(copy_to_shared=("other.dat",)), share, None)
+        stage_plain(job, PlainGuest(copy_to_shared=("other.dat",)), share, job.directory, None)
 
 
-@pytest.mark.parametrize(("left", "stays"), [("", False), ("0", False), ("0\n", True), ("0\n1\nhalf a mess", False)])
-def test_an_earlier_start_says_nothing_but_that_all_is_done(
-    job: MachineTask, share: Share, left: str, stays: bool
+@pytest.mark.parametrize("done", [False, True])
+def test_an_earlier_start_says_nothing_but_that_all_is_done_and_durable(
+    job: MachineTask, share: Share, tmp_path: Path, done: bool
 ) -> None:
-    stage_plain(job, WANTS, share, None)
+    """A power cut may leave the completion file, and take the results that were written before it."""
+    stage_plain(job, WANTS, share, tmp_path, None)
     for name in ("progress", "later", "state.of.the.guest"):
         (share.guest / name).write_text("0.5\n")
-    (share.guest / "shutdown").write_text(left)
-    stage_plain(job, WANTS, share, None)
+    (share.guest / "shutdown").write_text("0\n")
+    if done:
+        with Door(share.guest) as door:
+            PlainWay(WANTS).left(door, tmp_path, {})
+    stage_plain(job, WANTS, share, tmp_path, None)
     assert not (share.guest / "progress").exists() and not (share.guest / "later").exists()
     assert (share.guest / "state.of.the.guest").exists()
-    assert (share.guest / "shutdown").exists() == stays
+    assert (share.guest / "shutdown").exists() == done
     forget_end(WANTS, share)
     forget_end(WANTS, share)
     assert not (share.guest / "shutdown").exists()
@@ -292,14 +296,14 @@ def test_an_earlier_start_says_nothing_but_that_all_is_done(
 
 def test_a_guest_cannot_hold_up_the_next_start(job: MachineTask, share: Share) -> None:
     """A folder under one of these names used to be trouble of the host, for ever."""
-    stage_plain(job, WANTS, share, None)
+    stage_plain(job, WANTS, share, job.directory, None)
     (share.guest / "in.dat").unlink()
     for name in ("progress", "later", "shutdown", "cmdline", ".cmdline.tmp", ".in.dat.vmbridge", ".init_data.xml.tmp"):
         if (share.guest / name).exists():
             (share.guest / name).unlink()
         (share.guest / name / "deep").mkdir(parents=True)
     (share.guest / "init_data.xml").unlink()
-    stage_plain(job, WANTS, share, None)
+    stage_plain(job, WANTS, share, job.directory, None)
     assert sorted(os.listdir(share.guest)) == ["cmdline", "in.dat", "init_data.xml"]
 
 
@@ -312,7 +316,9 @@ def test_only_the_outputs_that_are_there_are_brought(job: MachineTask, share: Sh
     (share.guest / "out.dat").write_text("result")
     places = {name: job.path(name) for name in output_links(job, GUEST)}
     with Door(share.guest) as door:
-        assert PlainWay(GUEST).left(door, places) == {"out.dat": job.directory.parent / "project" / "result_2"}
+        assert PlainWay(GUEST).left(door, job.directory, places) == {
+            "out.dat": job.directory.parent / "project" / "result_2"
+        }
 
 
 # Trickles and uploads

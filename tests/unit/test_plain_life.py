@@ -76,7 +76,7 @@ class Slot:
             machine = kind(MachineSpec("vm", self.machine, self.share, None, 256, 1), script)
 
             def stage(seq: int, saved: Mapping[str, Path]) -> None:
-                stage_plain(task, self.guest, self.share, None)
+                stage_plain(task, self.guest, self.share, self.machine, None)
 
             self.audience = Recorder()
             self.life = TaskLife(
@@ -191,6 +191,17 @@ def test_a_machine_that_ends_before_has_failed_and_begins_with_a_new_disk(slot: 
     outcome = slot.live((0.05, lambda machine: machine.die(SWITCHED_OFF)))
     assert outcome.end is End.MACHINE_FAILED
     assert slot.life.kept and slot.calls[-1] == "remove"
+
+
+def test_results_that_could_not_be_brought_home_are_at_the_next_start(slot: Slot) -> None:
+    place = slot.root / "project" / "out.dat"
+    slot.guest = replace(GUEST, intermediate_upload_files=("out.dat",))
+    place.mkdir()  # whatever the trouble, it passes
+    script = ((0.01, echo("out.dat", "hours of work\n")), (0.02, echo("shutdown", "0\n")))
+    assert slot.live(*script).end is End.BRIDGE_FAILED and slot.life.kept
+    place.rmdir()
+    assert slot.live().end is End.SUCCESS, "the guest is not asked to do it again"
+    assert place.read_text() == "hours of work\n"
 
 
 def test_a_guest_that_switches_itself_off_with_its_last_word_has_finished(slot: Slot) -> None:
