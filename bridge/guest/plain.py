@@ -28,7 +28,7 @@ from ..job import MachineTask, PlainGuest
 from ..trees import remove_tree
 from .said import Completed, Postponed
 from .steady import EMPTY_S, STEADY_S, Steady
-from .triggers import TriggerFiles
+from .triggers import TriggerFiles, without_controls
 from .watch import News
 
 logger = getLogger(__name__)
@@ -136,7 +136,7 @@ def _judged(lines: list[str]) -> tuple[int | None, bool, str]:
     """Read a trigger file: a number, whether the volunteer is to be told (0 or 1), and what."""
     number = _CODE.match(lines[0])
     notice = len(lines) > 1 and (found := _CODE.match(lines[1])) is not None and int(found[1]) != 0
-    message = " ".join(" ".join(lines[2:]).split())
+    message = without_controls(" ".join(" ".join(lines[2:]).split()))
     return None if number is None else int(number[1]), notice, message.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 

@@ -8,6 +8,7 @@ instant, it is at one place. An upload stays where it is, and each name counts o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from logging import getLogger
@@ -83,7 +84,7 @@ class TriggerFiles:
             return None
         file = self._machine / self._taken_out[number]
         with file.open("rb") as opened:
-            text = opened.read(MAX_BYTES).decode("utf-8", "replace")
+            text = without_controls(opened.read(MAX_BYTES).decode("utf-8", "replace"))
         return TrickleUp(file.name.split(".", 2)[2], tuple(text.split("\n")))
 
     def _take_out(self, number: int, over: bool) -> bool:
@@ -145,6 +146,11 @@ class TriggerFiles:
     def uploaded(self, number: int, status: int) -> None:
         """The guest does not ask; the log says it."""
         logger.info("the upload of %s has ended with status %d", self._asked[number - 1], status)
+
+
+def without_controls(text: str) -> str:
+    """Return a guest's text without what a terminal would obey or what ends a text early; the protocol allows none."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 def _number(name: str) -> int:

@@ -161,3 +161,56 @@ def test_an_error_says_whose_fault_it_is() -> None:
         ProtocolError("R1", "somebody's")
     assert str(RemoteProtocolError("R1", "too long")) == "too long (R1)"
     assert not isinstance(LocalProtocolError("R1", "ours"), RemoteProtocolError)
+
+
+def test_the_end_of_a_file_of_any_length(tmp_path: Path) -> None:
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", 1 << 40)
+    with (tmp_path / "sparse").open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(b"the end")
+    (tmp_path / "short").write_bytes(b"all")
+    (tmp_path / "link").symlink_to("short")
+    with Door(tmp_path) as door:
+        assert door.tail("sparse", 7) == b"the end" and door.tail("short", 7) == b"all"
+        assert door.tail("absent", 7) is None
+        with pytest.raises(RemoteProtocolError):
+            door.tail("link", 7)
+
+
+def test_a_stamp_changes_with_each_change_whatever_the_guest_says(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with Door(tmp_path) as door:
+        assert door.stamp("file") is None
+        file.write_bytes(b"1")
+        before = door.stamp("file")
+        assert door.stamp("file") == before
+
+        def touched() -> bool:
+            os.utime(file, (1, 1))
+            return door.stamp("file") != before
+
+        until(touched, lambda: "the kernel's clock for files does not move")  # it ticks every few milliseconds
+        after = door.stamp("file")
+        keep = file.with_name("keep")  # or the new file might get the old one's inode
+        file.rename(keep)
+        write_atomic(file, b"1", durable=False)
+        assert len({before, after, door.stamp("file")}) == 3
+
+
+def test_what_is_taken_out_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "file").write_bytes(b"1")
+    with Door(tmp_path / "share") as door:
+        door.take_out("file", tmp_path / "taken")
+        assert not door.is_there("file") and (tmp_path / "taken").read_bytes() == b"1"
+        with pytest.raises(FileNotFoundError):
+            door.take_out("file", tmp_path / "taken")
+
+
+def test_some_names_and_no_more(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / str(number)).touch()
+    with Door(tmp_path) as door:
+        assert len(door.some_names(3)) == 3 and sorted(door.some_names(9)) == ["0", "1", "2", "3", "4"]
+        assert sorted(door.some_names(9)) == ["0", "1", "2", "3", "4"], "it may be asked again"

@@ -17,10 +17,12 @@ from bridge.guest.watch import News
 from bridge.job import MachineTask, PlainGuest
 from bridge.life.patience import BOOT, heartbeat_limits
 from protocol.codec import MAX_BYTES
-from protocol.files import Door, write_atomic
+from protocol.files import Door
 from protocol.layout import TRICKLE_UP, UPLOAD, Share
 from protocol.messages import Finished, FractionDone, GuestState, InitData, Status, TrickleUp, Upload
 from protocol.session import Garbled, Said
+
+from ..patience import until
 
 GUEST = PlainGuest(
     fraction_done_filename="progress",
@@ -106,9 +108,13 @@ def test_any_change_of_the_heartbeat_file_is_a_sign_of_life(reading: Reading) ->
     reading.write("beat", "")
     assert reading.read("beat") == Said("beat", Status(GuestState.RUNNING, 1))
     assert reading.read("beat", 1000) is None
-    os.utime(reading.folder / "beat", (1, 1))  # a guest with a clock that is wrong, or a `touch`
-    assert reading.read("beat") == Said("beat", Status(GuestState.RUNNING, 2))
-    write_atomic(reading.folder / "beat", b"", durable=False)
+
+    def touched() -> bool:
+        os.utime(reading.folder / "beat", (1, 1))  # by a guest whose clock is wrong
+        return reading.read("beat") == Said("beat", Status(GuestState.RUNNING, 2))
+
+    until(touched)  # the kernel's clock for files ticks every few milliseconds
+    reading.write("beat", "one more")
     assert reading.read("beat") == Said("beat", Status(GuestState.RUNNING, 3))
 
 
@@ -131,6 +137,7 @@ def test_the_patience_grows_with_the_interval_and_the_processors() -> None:
         ("-1\n", Completed(-1)),
         ("all done\n", Completed(0)),
         ("1\r\n1\r\nwindows\r\n", Completed(1, "windows", True)),
+        ("1\n0\n\x1b[2Jgone\x00\n", Completed(1, "\ufffd[2Jgone\ufffd")),
     ],
 )
 def test_the_completion_file(reading: Reading, text: str, said: Completed) -> None:
@@ -381,6 +388,12 @@ def test_a_trickle_that_was_taken_out_is_found_again_after_a_kill(sending: Sendi
     assert again.read(TRICKLE_UP, 1) == TrickleUp("news", ("once", ""))
     again.files.taken(1, 0)
     assert not Sending(sending.root).files.is_there(TRICKLE_UP, 1), "and is not sent twice"
+
+
+def test_a_trickle_has_no_characters_that_a_terminal_obeys(sending: Sending) -> None:
+    sending.write("news", "a\r\n\tb\x1b[2J\x00c")
+    sending.read(TRICKLE_UP, 1)
+    assert sending.read(TRICKLE_UP, 1, STEADY_S) == TrickleUp("news", ("a", "\tb\ufffd[2J\ufffdc"))
 
 
 def test_the_same_trickle_may_be_sent_again_at_once(sending: Sending) -> None:
