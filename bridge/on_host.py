@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import archives
+from .errors import HostError
 from .job import HostTask, Job
 from .life.sequence import Companions, Part
 
@@ -48,6 +49,18 @@ class OnHost:
         from .host.beside import beside
 
         return beside([self._program(task) for task in tasks])
+
+    def end_leftovers(self) -> None:
+        """End what an earlier bridge that was killed has left running; two of a program would spoil each other's files.
+
+        :raise HostError: something cannot be ended.
+        """
+        if not self.job.host_tasks:
+            return
+        from .host.leftovers import end_leftovers
+
+        if left := end_leftovers(self.job.directory):
+            raise HostError(f"processes that an earlier start of the job has left cannot be ended: {left}")
 
     def unpack(self) -> None:
         """Unpack the job's archives."""

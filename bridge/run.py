@@ -98,6 +98,7 @@ async def run_job(
             place.keep_machine = going_on is not None  # whatever fails now: the next start knows better
         else:
             stack.enter_context(own(job.directory))
+        await asyncio.to_thread(host.end_leftovers)
         life = JobLife(job, audience, _means(host, machines), record, spent=spent, home=home)
         with steering(life):
             outcome = await life.run()

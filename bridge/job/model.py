@@ -203,6 +203,12 @@ class Job:
         return tuple(task for task in self.tasks if isinstance(task, MachineTask))
 
     @property
+    def host_tasks(self) -> tuple[HostTask, ...]:
+        """All programs of this host that the job may start."""
+        tasks = (task for task in self.tasks if isinstance(task, HostTask))
+        return (*self.unzip_tasks, *self.helpers, *self.daemons, *tasks)
+
+    @property
     def name(self) -> str:
         """What a person may call it: its machine's name, or its first program's."""
         return self.machine_tasks[0].machine if self.machine_tasks else self.tasks[0].application

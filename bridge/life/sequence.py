@@ -362,14 +362,8 @@ def in_machine(task: MachineTask | HostTask) -> bool:
 
 def is_one_machine(job: Job) -> bool:
     """Say whether a job is a single task in a machine and nothing around it: all there is to know is the machine's."""
-    around = (
-        *job.unzip_input,
-        *job.unzip_tasks,
-        *job.helpers,
-        *job.daemons,
-        *([job.zip_output] if job.zip_output else []),
-    )
-    return len(job.tasks) == 1 and in_machine(job.tasks[0]) and not around
+    around = job.host_tasks or job.unzip_input or job.zip_output is not None
+    return len(job.tasks) == 1 and not around
 
 
 class _Share:

@@ -7,6 +7,7 @@ import signal
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ..chaos.round import compiled
@@ -246,3 +247,25 @@ def test_ctrl_c_ends_a_program_of_the_host(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+def test_what_a_killed_start_has_left_does_not_run_beside_the_next(make_slot: MakeSlot) -> None:
+    """The client kills all that it sees below a program that does not end, so nobody is left to end the rest."""
+    slot = make_slot()
+    slot.directory.add("one", "#!/bin/sh\n(setsid sh -c 'echo $$ > new; mv new pid; sleep 1000' &)\nWAIT\n".replace(
+        "WAIT", f"until [ -e {slot.directory.path / 'go'} ]; do sleep 0.1; done"))  # fmt: skip
+    slot.job_file.write_text("<job_desc><task><application>one</application></task></job_desc>")
+    slot.run()
+    slot.until(lambda: (slot.slot / "pid").exists(), "the daemon")
+    daemon = psutil.Process(int((slot.slot / "pid").read_text()))
+    above = [psutil.Process(slot.pid), *psutil.Process(slot.pid).children(recursive=True)]
+    for process in above:
+        if process != daemon and process.pid not in [child.pid for child in daemon.children()]:
+            process.kill()
+    slot.wait()
+    assert daemon.is_running(), "the keeper is gone, too"
+    slot.go()
+    slot.run()
+    assert slot.wait().end is End.SUCCESS, slot.stderr()
+    assert "an earlier start had left were ended" in slot.stderr()
+    until(lambda: not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE, lambda: "it lives on")

@@ -13,7 +13,7 @@ import pytest
 from protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from protocol.files import Door, write_atomic
 
-from ..patience import AT_MOST_S
+from ..patience import AT_MOST_S, until
 
 
 def test_reads_a_file_whole(tmp_path: Path) -> None:
