@@ -185,6 +185,18 @@ def _again(elements: Iterable[Element], what: str) -> Iterator[Finding]:
             yield _say(element, Kind.IGNORED, f"{_name(element)!r:.80} stands in line {earlier.line} already: {what}")
 
 
+def _own_log(job: Written) -> Iterator[Finding]:
+    for part in job.parts:
+        for element in part.results:
+            if _name(element) == "stderr.txt" and (part.in_machine or element.name != "stderr_filename"):
+                yield _say(
+                    element,
+                    Kind.IGNORED,
+                    "'stderr.txt' is the job's own log under a client, which uploads it by itself, and nothing else is "
+                    "put in its place. Choose another name",
+                )
+
+
 def _names_of_several(job: Written) -> Iterator[Finding]:
     for part in job.parts:
         names = ("copy_file_to_VM", "copy_file_from_VM", "package", "checkpoint_filename") if part.in_machine else ()
@@ -531,6 +543,7 @@ _RULES: tuple[Rule, ...] = (
     _inputs_written_over,
     _results_lost,
     _listed_twice,
+    _own_log,
     _names_of_several,
     _outside,
     _brings_nothing,

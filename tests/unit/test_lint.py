@@ -105,6 +105,10 @@ UNKNOWN = "is not known here and ignored"
             "3 <zipfilename> ignored: 'a' stands in line 2 already: it is unpacked once more, over what is there",
         ),
         (
+            job(host("<stdout_filename>stderr.txt</stdout_filename>")),
+            "2 <stdout_filename> ignored: 'stderr.txt' is the job's own log under a client, which uploads it by itself",
+        ),
+        (
             job(machine(out("a, b"))),
             "2 <copy_file_from_VM> dangerous: 'a, b' is the name of one file, not a list or a pattern. Write an",
         ),
@@ -338,6 +342,7 @@ def test_what_is_told(text: str, expected: str) -> None:
         job(machine(into("data") + "<stdin_filename>data</stdin_filename>" + out("out"))),
         job(machine(out("log") + "<stdout_filename>log</stdout_filename>")),
         job(machine(), machine("")),
+        job(host("<stderr_filename>stderr.txt</stderr_filename>")),
         job(machine(out("a") + into("worker") + "<copy_app_to_VM>0</copy_app_to_VM><package>b.deb</package>")),
         job(machine(out("a") + "<checkpoint_filename>a</checkpoint_filename>")),
         job(host("<command_line>'a > b' it's \"c\" -x=&gt; --cost=$5</command_line>")),
