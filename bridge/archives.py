@@ -16,7 +16,6 @@ from pathlib import Path
 from protocol.errors import RemoteProtocolError
 from protocol.files import Door, sync_file, sync_folder, unfinished, write_atomic
 
-from .done import DONE
 from .errors import JobFileError, host_trouble
 from .job import Job
 from .job.patterns import file_pattern
@@ -105,4 +104,4 @@ def _initial_files(folder: Path) -> set[str]:
 
 def is_own(name: str) -> bool:
     """Say whether a name in a job directory is the bridge's own or the client's."""
-    return name in OWN_NAMES or name in (DONE, INITIAL_FILES) or name.startswith(("boinc_", ".vmbridge"))
+    return name in OWN_NAMES or name.startswith(("boinc_", ".vmbridge"))

@@ -46,7 +46,7 @@ PRIORITIES = range(1, 6)
 NORMAL_PRIORITY = 3
 
 _OUTPUT = result(PLAIN_NAME, lambda name: name in OWN_NAMES or name.startswith("boinc_"))
-_HOST_OUTPUT = result(SLOT_FILE, lambda name: name in _CLIENT_NAMES)
+_HOST_OUTPUT = result(SLOT_FILE, lambda name: name in _CLIENT_NAMES or name.startswith(".vmbridge"))
 
 
 def _host_stream(text: str | None) -> str:
@@ -334,8 +334,9 @@ MACHINE_TASK = Table(
     "A task that names a `<virtualmachine>` runs in the job's machine. All such tasks share it: what describes the "
     "machine (`<virtualmachine>`, `<image>`, `<memory_size_mb>`, `<ncpus>`, `<enable_network>`, `<hypervisor>`) must "
     "be the same in all, and all but `<virtualmachine>` may be said once. Files are plain names in the job's folder; a "
-    "`./` before them counts for nothing. For outputs, `shared`, `machine`, `job.xml`, `init_data.xml` and what begins "
-    "with `boinc_` are taken, and no name begins with a point.",
+    "`./` before them counts for nothing. For outputs, `shared`, `machine`, `job.xml`, `init_data.xml`, "
+    "`wrapper_checkpoint.txt`, `initial_file_list` and what begins with `boinc_` are taken, and no name begins with a "
+    "point.",
     (_VIRTUALMACHINE, *_MACHINE_ROWS, *_NOT_IN_MACHINE, *_OLD_LEFTOVERS),
     {row.name: _OF_HOST for row in (_MULTI_PROCESS, _FORWARD_SLASHES, _PRIORITY)},
 )

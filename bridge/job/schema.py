@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 JOB_FILE = "job.xml"
 VBOX_JOB_FILE = "vbox_job.xml"
 
-OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml"})
+OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml", "wrapper_checkpoint.txt", "initial_file_list"})
 """Names in the job directory that are the bridge's own or the client's; no output may be called so."""
 
 MAX_JOB_FILE_BYTES = 1_048_576

@@ -117,7 +117,7 @@ def _not_for_guests(name: str) -> str:
 
 def _not_taken(taken: Callable[[str], bool]) -> Callable[[str], str]:
     def check(name: str) -> str:
-        if taken(re.sub(r"\A(\./+)+", "", name)):
+        if taken(re.sub(r"\A(\./+)+", "", name).partition("/")[0]):
             raise Said(f"{name!r:.80} is a name that the bridge or the BOINC client uses itself. Choose another")
         return name
 

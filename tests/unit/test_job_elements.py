@@ -13,15 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.archives import INITIAL_FILES
+from bridge.done import DONE
 from bridge.errors import JobFileError
 from bridge.job import HostTask, Job, ZipOutput
 from bridge.job.elements import FORMS, HOST_TASK, JOB_DESC, MACHINE_TASK
 from bridge.job.findings import Kind
 from bridge.job.patterns import file_pattern
-from bridge.job.schema import Examined, examine_job, parse_job
+from bridge.job.schema import OWN_NAMES, Examined, examine_job, parse_job
 from bridge.job.table import Table, Whose
 from bridge.job.tags import Element, parse
 from bridge.job.values import Value
+from bridge.workplace import MACHINE, SHARED
 
 from .. import reference
 
@@ -533,3 +536,8 @@ def test_patterns_are_those_of_c_plus_plus(pattern: str, name: str, found: bool)
 def test_what_is_no_pattern(pattern: str) -> None:
     with pytest.raises(re.error):
         file_pattern(pattern)
+
+
+def test_no_output_is_where_the_bridge_keeps_its_own_records() -> None:
+    """A program's output could take the place of the record of what is done, or the machine's disk."""
+    assert {DONE, INITIAL_FILES, SHARED, MACHINE} <= OWN_NAMES
