@@ -145,7 +145,7 @@ def test_an_option_that_is_not_served(make_slot: MakeSlot, words: tuple[str, ...
     [
         (None, "job.xml"),
         ("<job_desc><task>", "job.xml"),
-        ("<job_desc><task><application>worker</application></task></job_desc>", "virtualmachine"),
+        ("<job_desc><task></task></job_desc>", "<application>"),
     ],
 )
 def test_a_broken_job_file(make_slot: MakeSlot, content: str | None, expected: str) -> None:
