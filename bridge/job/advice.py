@@ -471,8 +471,8 @@ def _plain_guest(job: Written) -> Iterator[Finding]:
         yield _say(
             element,
             Kind.DANGEROUS,
-            "the guest must mount the folder by 9p (mount -t 9p shared /mnt), for QEMU has nothing of VirtualBox's "
-            "vboxsf. See to it that the image does",
+            "the guest must mount the folder by 9p (mount -t 9p -o trans=virtio shared /mnt), for QEMU has nothing of "
+            "VirtualBox's vboxsf. See to it that the image does",
         )
     first: dict[str, Element] = {}
     for name in _ROLES:

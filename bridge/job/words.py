@@ -210,7 +210,7 @@ def _in_plain_machine(task: MachineTask, guest: PlainGuest) -> Iterator[tuple[st
         yield (
             "sign of life",
             f"its file {guest.heartbeat_filename} must change every {guest.minimum_heartbeat_interval:g} seconds that "
-            "the machine runs, or the job fails",
+            "the machine runs, or it is started again; after six such in a row the job fails",
         )
     if guest.completion_trigger_file:
         yield (

@@ -271,9 +271,8 @@ UNKNOWN = "is not known here and ignored"
         # vbox_job.xml
         (
             vbox("<enable_shared_directory/>"),
-            "2 <enable_shared_directory> dangerous: the guest must mount the folder by 9p (mount -t 9p shared "
-            "/mnt), for "
-            "QEMU has nothing of VirtualBox's vboxsf. See to it that the image does",
+            "2 <enable_shared_directory> dangerous: the guest must mount the folder by 9p (mount -t 9p -o trans=virtio "
+            "shared /mnt), for QEMU has nothing of VirtualBox's vboxsf. See to it that the image does",
         ),
         (
             vbox(
