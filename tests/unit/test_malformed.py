@@ -161,6 +161,8 @@ _WORDS = st.sampled_from(
         *("<zipfilename>a.zip</zipfilename>", "<filename>[a-z]*</filename>", "<command_line>", "</command_line>"),
         *("<copy_file_from_VM>out</copy_file_from_VM>", "<setenv>A=1</setenv>", "<!--", "-->", "<![CDATA[", "]]>"),
         *(
+            *("<vbox_job>", "</vbox_job>", "<enable_shared_directory/>", "<port_forward>", "</port_forward>"),
+            *("<completion_trigger_file>out</completion_trigger_file>", "<package>a.deb</package>", "<job_duration>"),
             "<ncpus>",
             "</ncpus>",
             "<image>",
