@@ -15,10 +15,11 @@ from .done import Record, Recorded, Unrecorded
 from .hypervisors import choose
 from .job import Job
 from .life.accounting import UNSPENT, Progress, Spent
+from .life.audience import Audience
 from .life.checkpoints import any_recorded
 from .life.decide import Outcome
 from .life.forwarding import Project
-from .life.loop import Audience, TaskLife
+from .life.loop import TaskLife
 from .life.program_state import any_saved
 from .life.saving import GoingOn
 from .life.sequence import JobLife, Means, in_machine, is_one_machine

@@ -13,22 +13,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..beat import next_beat
 from ..errors import BridgeError
 from ..life.accounting import Progress, Spent, begun_anew
+from ..life.audience import Audience, Told
 from ..life.decide import End, Outcome, last_lines
 from ..life.holding import Hold
-from ..life.loop import Audience
 from ..life.tables import State
 from .program import Program
 from .said import Saving, end_of, fraction_of
 from .tree import Tree, tree_of
 
 logger = getLogger(__name__)
-
-News = TypeVar("News")
 
 CHILD_FAILED = 195
 """The code of a job whose program has failed, whatever its own status was (BOINC's EXIT_CHILD_FAILED)."""
@@ -63,10 +61,9 @@ class HostLife:
         SIGTSTP. `tree` is how it is run, if not as this system does.
         """
         self._program = program
-        self._audience = audience
         self._saved = saved
         self._spent_before = spent
-        self._progress = begun_anew(spent)
+        self._told = Told(audience, begun_anew(spent))
         self._tree = tree or tree_of(program, use_tstp=use_tstp)
         self._saving = Saving(program.checkpoint)
         self._status: int | None = None
@@ -82,14 +79,13 @@ class HostLife:
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
         self._count_cpu_at = 0.0
-        self._unheard = False
         self.results: list[Path] = []
         self.kept = False
 
     @property
     def progress(self) -> Progress:
         """How far the program is, or was when it ended."""
-        return self._progress
+        return self._told.now
 
     @property
     def told_to_end(self) -> bool:
@@ -114,7 +110,7 @@ class HostLife:
             await self._tree.end()
         self._look_at_files()
         self._see(count_cpu=True)
-        self._tell(self._audience.state, State.ENDED)
+        self._told.state(State.ENDED)
         return self._outcome()
 
     # What may be asked of a life
@@ -161,12 +157,12 @@ class HostLife:
         if self._program.fraction is not None:
             with contextlib.suppress(OSError):
                 self._program.fraction.unlink()
-        self._tell(self._audience.runs_on, "this host itself, without a machine")
+        self._told.runs_on("this host itself, without a machine")
         await self._tree.start()
         self._started = True
         self._run_on()
         self._follow()
-        self._tell(self._audience.state, State.RUNNING)
+        self._told.state(State.RUNNING)
         self._look_later()
         ended = asyncio.ensure_future(self._tree.wait())
         try:
@@ -264,40 +260,26 @@ class HostLife:
 
     def _look_at_files(self) -> None:
         if self._program.fraction is not None and (done := fraction_of(self._program.fraction)) is not None:
-            self._set_progress(replace(self._progress, fraction_done=done))
+            self._told.progress(replace(self._told.now, fraction_done=done))
         if self._saving.seen():
             self._see(count_cpu=True)
-            at = self._progress
+            at = self._told.now
             at = replace(at, checkpoints=at.checkpoints + 1, checkpoint_cpu_seconds=at.cpu_seconds)
             try:
                 self._saved(at)
             except Exception as error:
                 logger.warning("that the program has saved its state cannot be recorded: %s", error)
             else:
-                self._set_progress(at)
+                self._told.progress(at)
 
     def _see(self, *, count_cpu: bool) -> None:
-        cpu_seconds = self._progress.cpu_seconds
+        cpu_seconds = self._told.now.cpu_seconds
         if count_cpu:
             before = time.thread_time()
             cpu_seconds = self._spent_before.host_s + self._tree.cpu_seconds()
             pause_s = (time.thread_time() - before) * CPU_SHARE
             self._count_cpu_at = time.monotonic() + min(max(pause_s, CPU_EVERY_S[0]), CPU_EVERY_S[1]) - 0.5
-        self._set_progress(replace(self._progress, cpu_seconds=cpu_seconds, run_seconds=self._ran_so_far()))
-
-    def _set_progress(self, progress: Progress) -> None:
-        before, self._progress = self._progress, progress
-        if progress != before:
-            self._tell(self._audience.progress, progress)
-
-    def _tell(self, listener: Callable[[News], None], news: News) -> None:
-        """Tell the audience, whose trouble is not the job's."""
-        try:
-            listener(news)
-        except Exception as error:
-            if not self._unheard:
-                logger.warning("nobody can be told how the job goes: %r", error)
-            self._unheard = True
+        self._told.progress(replace(self._told.now, cpu_seconds=cpu_seconds, run_seconds=self._ran_so_far()))
 
 
 def _signal_name(number: int) -> str:

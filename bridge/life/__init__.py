@@ -5,6 +5,7 @@ decide         collected facts -> how it ended; pure
 patience       when a guest counts as lost; pure
 accounting     what the guest and the host count, as one progress report; pure
 earnings       what a job tells its project about the work done; pure
+audience       who hears how a job goes
 holding        let a machine stand still while there is a reason to
 checkpoints    what is known on disk of saved machines, and when the next one is due
 program_state  what the program itself has saved, as one whole set or none

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar
 
 from protocol.layout import Share
 from protocol.messages import Finished, GuestState, HostState, Message, Status
@@ -28,6 +28,7 @@ from ..guest.way import AgentsWay, Way
 from ..hypervisors import SWITCHED_OFF, Hypervisor, MachineState, Networked, Saves
 from ..job import MachineTask
 from .accounting import UNSPENT, Progress, Spent, account, begun_anew, begun_from, gone_back, safe_at
+from .audience import Audience, Told
 from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read_spent
 from .decide import End, Facts, Outcome, decide, machine_failed, may_go_on
 from .forwarding import Forwarding, Keeping, Nobody, Project, read_record
@@ -40,8 +41,6 @@ from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
 
 logger = getLogger(__name__)
 
-News = TypeVar("News")
-
 LOOK_EVERY_S = 1.0
 COMPLAINTS = 20
 """How many broken messages of a guest are told about; a hostile one could fill a disk with them."""
@@ -50,19 +49,6 @@ LEAVE_WITHIN_S = 40.0
 """A last checkpoint may take so long; the client kills after 60 seconds."""
 
 SPENT_EVERY_S = 60.0
-
-
-class Audience(Protocol):
-    """Who hears how the job goes: a person at a terminal, the BOINC client."""
-
-    def runs_on(self, what: str) -> None:
-        """This is what will run the machine, in the hypervisor's own words."""
-
-    def state(self, state: State) -> None:
-        """The job is in this state now."""
-
-    def progress(self, progress: Progress) -> None:
-        """This is how far it is; called for every change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +100,6 @@ class TaskLife:
         self._scratch = scratch
         self._hypervisor = hypervisor
         self._stage = stage
-        self._audience = audience
         self._limited = limited
         self._home = home
         self._going_on = going_on
@@ -125,7 +110,7 @@ class TaskLife:
         self._events: asyncio.Queue[Event | SavingEvent | Cable | tuple[Hold, bool]] = asyncio.Queue()
         self._events.put_nowait(Event.BEGIN)
         self._facts = Facts()
-        self._progress = Progress()
+        self._told = Told(audience, Progress())
         self._patience: Patience | None = None
         self._idleness = Idleness(limited.hung_s)
         self._watch: Watch | None = None
@@ -148,14 +133,13 @@ class TaskLife:
         self._silent = False
         self._complaints = 0
         self._guest_said: str | None = None
-        self._unheard = False
         self.results: list[Path] = []
         self.kept = False
 
     @property
     def progress(self) -> Progress:
         """How far the job is, or was when it ended."""
-        return self._progress
+        return self._told.now
 
     async def run(self) -> Outcome:
         """Live the whole life; returns when the machine and every trace of it are gone.
@@ -244,7 +228,7 @@ class TaskLife:
             await self._watch_for_trouble("wake the machine", self._holding.wake(True))
         last = await self._saver.take(event)
         if event is SavingEvent.SAVED:
-            self._set_progress(safe_at(self._progress, self._record.states[0].progress))
+            self._told.progress(safe_at(self._told.now, self._record.states[0].progress))
         if last and self._silent:
             self._events.put_nowait((Hold.SILENCE, True))
         if last and self._state is not State.LEAVING:
@@ -262,7 +246,7 @@ class TaskLife:
         if state is not self._state:
             logger.info("%s -> %s: %s", self._state.value, state.value, event.value)
             self._state = state
-            self._tell(self._audience.state, state)
+            self._told.state(state)
         await self._perform_all(actions)
 
     async def _perform_all(self, actions: Actions) -> None:
@@ -289,7 +273,7 @@ class TaskLife:
     # Actions
 
     async def _stage_in(self) -> None:
-        self._tell(self._audience.runs_on, await self._hypervisor.probe())
+        self._told.runs_on(await self._hypervisor.probe())
         if self._going_on is not None:
             self._spent_before = self._spent.at_least(read_spent(self._scratch))
         if self._program is not None:
@@ -299,7 +283,7 @@ class TaskLife:
         if self._going_on is not None and self._way.obeys and isinstance(self._hypervisor, Saves):
             self._record = Checkpoints(self._scratch, await self._hypervisor.description())
             self._spent_before = self._spent_before.at_least(self._record.spent())
-        self._progress = begun_anew(self._spent_before)
+        self._told.now = begun_anew(self._spent_before)
         # A guest that is restored has obeyed all that was said to it before.
         self._commands.seq = 1 + max((state.seq for state in self._states()), default=0)
         await asyncio.to_thread(self._stage, self._commands.seq, {} if saved is None else saved.files)
@@ -316,7 +300,7 @@ class TaskLife:
         if not restored:
             self._begin_anew()
             await self._hypervisor.start()
-        self._ran_before_s = self._progress.run_seconds - self._holding.ran_s()
+        self._ran_before_s = self._told.now.run_seconds - self._holding.ran_s()
         await self._begin_forwarding(anew=self._way.obeys and not restored)
         if self._record is not None and self._going_on is not None and isinstance(self._hypervisor, Saves):
             machine = Machine(
@@ -356,18 +340,18 @@ class TaskLife:
             return False
         state = await restore(self._hypervisor, self._record)
         if state is not None:
-            self._set_progress(gone_back(state.progress, self._spent_before))
+            self._told.progress(gone_back(state.progress, self._spent_before))
         return state is not None
 
     def _begin_anew(self) -> None:
         """Say where a machine begins that is not restored: with what the program has saved itself, or with nothing."""
         if (saved := self._saved_files()) is not None:
-            self._set_progress(begun_from(saved.progress, self._spent_before))
+            self._told.progress(begun_from(saved.progress, self._spent_before))
             done = saved.progress.fraction_done
             how_far = "nothing said" if done is None else f"{done:.1%}"
             logger.info("a new machine: the program goes on from what it has saved itself, %s done", how_far)
         elif not self._way.obeys:
-            self._progress = replace(self._progress, run_seconds=self._spent_before.run_s)
+            self._told.now = replace(self._told.now, run_seconds=self._spent_before.run_s)
             logger.info(
                 "the guest keeps its share mounted, so its machine cannot be saved while it runs: when the job is "
                 "interrupted, the machine is switched off, and starts again with its disk and its share as they are"
@@ -380,7 +364,7 @@ class TaskLife:
         if not self._program_has_saved:
             logger.info("what the program has saved itself is kept")
         self._program_has_saved = True
-        self._set_progress(safe_at(self._progress, progress))
+        self._told.progress(safe_at(self._told.now, progress))
 
     async def _leave(self) -> None:
         """Take a last checkpoint, also of a machine that the client holds: it must run for a moment."""
@@ -498,7 +482,7 @@ class TaskLife:
                 self._learn(message)
 
     def _learn(self, message: Message) -> None:
-        self._set_progress(account(self._progress, message))
+        self._told.progress(account(self._told.now, message))
         if isinstance(message, Status):
             self._hear_status(message)
         if event := self._event_of(message):
@@ -546,15 +530,6 @@ class TaskLife:
             self._facts.errors.append(error)
         self._events.put_nowait(Event.TROUBLE)
 
-    def _tell(self, listener: Callable[[News], None], news: News) -> None:
-        """Tell the audience, whose trouble (a terminal that is gone, a full disk behind it) is not the job's."""
-        try:
-            listener(news)
-        except Exception as error:
-            if not self._unheard:
-                logger.warning("nobody can be told how the job goes: %r", error)
-            self._unheard = True
-
     # Looking after the machine
 
     def _look_later(self) -> None:
@@ -572,18 +547,18 @@ class TaskLife:
             return
         if self._saver is not None and self._state is State.RUNNING:
             self._saver.look()
-        for message in self._way.by_time(self._progress.run_seconds):
+        for message in self._way.by_time(self._told.now.run_seconds):
             self._learn(message)
         if self._facts.lost is None and (lost := self._lost()):
             self._facts.lost = lost
             self._events.put_nowait(Event.TROUBLE)
 
     def _lost(self) -> str | None:
-        cpu_s, now = self._progress.cpu_seconds, self._holding.ran_s()
+        cpu_s, now = self._told.now.cpu_seconds, self._holding.ran_s()
         if self._patience is not None and (silent := self._patience.lost(cpu_s=cpu_s, now=now)):
             what = "never came up" if self._state is State.BOOTING else "is lost"
             return f"the guest {what}: {silent}"
-        if self._state is State.RUNNING and (hung := self._idleness.hung(self._progress, now=now)):
+        if self._state is State.RUNNING and (hung := self._idleness.hung(self._told.now, now=now)):
             return f"the program hangs: {hung}"
         return None
 
@@ -602,27 +577,22 @@ class TaskLife:
         self._facts.console = condition.console
         cpu_seconds = self._spent_before.host_s + condition.cpu_seconds
         run_seconds = self._ran_before_s + self._holding.ran_s()
-        self._set_progress(replace(self._progress, cpu_seconds=cpu_seconds, run_seconds=run_seconds))
+        self._told.progress(replace(self._told.now, cpu_seconds=cpu_seconds, run_seconds=run_seconds))
 
     def _progress_now(self) -> Progress:
         self._see_machine()
-        return self._progress
-
-    def _set_progress(self, progress: Progress) -> None:
-        before, self._progress = self._progress, progress
-        if progress != before:
-            self._tell(self._audience.progress, progress)
+        return self._told.now
 
     def _note_spent(self, every_s: float) -> None:
         """Note the CPU time so far: what was spent after the last checkpoint was spent, whoever ends us.
 
         A start that fails before it has read what was noted knows of none, and notes none.
         """
-        more_s = self._progress.cpu_seconds - self._spent_told
+        more_s = self._told.now.cpu_seconds - self._spent_told
         if self._going_on is not None and more_s > 0 and more_s >= every_s:
-            self._spent_told = self._progress.cpu_seconds
-            note_spent(self._scratch, self._progress.spent)
+            self._spent_told = self._told.now.cpu_seconds
+            note_spent(self._scratch, self._told.now.spent)
 
     def _be_patient(self, limits: Limits | None) -> None:
-        cpu_s = self._progress.cpu_seconds
+        cpu_s = self._told.now.cpu_seconds
         self._patience = None if limits is None else Patience(limits, cpu_s=cpu_s, now=self._holding.ran_s())

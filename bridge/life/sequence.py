@@ -22,8 +22,8 @@ from ..errors import BridgeError
 from ..job import HostTask, Job, MachineTask
 from ..workplace import Workplace
 from .accounting import UNSPENT, Progress, Spent, at_end, shares, together
+from .audience import Audience, Told
 from .decide import End, Outcome, goes_on
-from .loop import Audience
 from .tables import State
 
 logger = getLogger(__name__)
@@ -116,13 +116,12 @@ class JobLife:
         all results are at their places for good.
         """
         self._job = job
-        self._audience = audience
         self._means = means
         self._record = record
         self._spent = spent
         self._home = home
         self._shares = shares([task.weight for task in job.tasks])
-        self._progress = Progress()
+        self._told = Told(audience, Progress())
         self._life: Life | None = None
         self._beside: list[Companions] = []
         self._held = False
@@ -138,7 +137,7 @@ class JobLife:
     @property
     def progress(self) -> Progress:
         """How far the job is, or was when it ended."""
-        return self._progress
+        return self._told.now
 
     @property
     def told_to_end(self) -> bool:
@@ -204,14 +203,14 @@ class JobLife:
 
         :raise BridgeError: a part could not begin, be recorded or be removed; what was recorded before is as it was.
         """
-        self._progress = Progress(cpu_seconds=self._spent.host_s, guest_cpu_seconds=self._spent.guest_s or None)
+        self._told.now = Progress(cpu_seconds=self._spent.host_s, guest_cpu_seconds=self._spent.guest_s or None)
         async with AsyncExitStack() as stack:
             if (outcome := await self._run_tasks(stack)) is not None:
                 return outcome
         if not is_one_machine(self._job):
             await asyncio.to_thread(self._means.pack)
             await asyncio.to_thread(self._home, self._last)
-        self._audience.state(State.ENDED)
+        self._told.state(State.ENDED)
         return Outcome(End.SUCCESS, self._last.message or "finished", notice=self._notice)
 
     async def _run_tasks(self, stack: AsyncExitStack) -> Outcome | None:
@@ -223,10 +222,10 @@ class JobLife:
         if done is None:
             if (outcome := await self._prepare()) is not None:
                 return outcome
-            done = Done(0, self._progress)
+            done = Done(0, self._told.now)
             await asyncio.to_thread(self._record.write, done)
         left = self._job.tasks[done.tasks :]
-        self._tell(replace(done.progress, cpu_seconds=max(done.progress.cpu_seconds, self._spent.host_s)))
+        self._told.progress(replace(done.progress, cpu_seconds=max(done.progress.cpu_seconds, self._spent.host_s)))
         await self._begin_beside(stack, self._job.daemons if left else ())
         await self._begin_beside(stack, self._job.helpers if any(map(in_machine, left)) else ())
         for number, task in enumerate(left, start=done.tasks):
@@ -261,9 +260,11 @@ class JobLife:
                 self._beside[-1].hold()
 
     async def _run_task(self, number: int, task: MachineTask | HostTask) -> Outcome:
-        before = self._progress
+        before = self._told.now
         spent = Spent(before.cpu_seconds, before.guest_cpu_seconds or 0.0)
-        audience = _Share(self, before, sum(self._shares[:number]), self._shares[number], by_host=not in_machine(task))
+        audience = _Share(
+            self._told, before, sum(self._shares[:number]), self._shares[number], by_host=not in_machine(task)
+        )
         part = Part(
             audience,
             spent,
@@ -283,7 +284,7 @@ class JobLife:
             self._disk_is_wanted = part.leaves_disk or (self._disk_is_wanted and isinstance(task, HostTask))
         self.kept = life.kept or (self._disk_is_wanted and (success or goes_on(outcome)))
         if success and not is_one_machine(self._job):
-            self._tell(self._after(number))
+            self._told.progress(self._after(number))
             if isinstance(task, HostTask):
                 await asyncio.to_thread(part.home, Finished(0, outcome.message))
         return outcome
@@ -297,7 +298,7 @@ class JobLife:
 
     def _after(self, number: int) -> Progress:
         """Return the progress at the end of the task `number`."""
-        return replace(at_end(self._progress), fraction_done=min(1.0, sum(self._shares[: number + 1])))
+        return replace(at_end(self._told.now), fraction_done=min(1.0, sum(self._shares[: number + 1])))
 
     async def _live(self, life: Life) -> Outcome:
         """Let a life run, with all that was ordered before it was there."""
@@ -339,21 +340,6 @@ class JobLife:
         self._disk_is_wanted = self.kept = any(place.aside().get(earlier, place.machine).iterdir())
         return not self.kept
 
-    def _tell(self, progress: Progress) -> None:
-        self._progress = progress
-        self._audience.progress(progress)
-
-    # An audience for each task
-
-    def runs_on(self, what: str) -> None:
-        """This is what runs the present task."""
-        self._audience.runs_on(what)
-
-    def state(self, state: State) -> None:
-        """The present task is in this state; only the job's own end is an end."""
-        if state is not State.ENDED:
-            self._audience.state(state)
-
 
 def in_machine(task: MachineTask | HostTask) -> bool:
     """Say whether a task runs in the job's machine."""
@@ -369,8 +355,8 @@ def is_one_machine(job: Job) -> bool:
 class _Share:
     """The `Audience` of one task: what it says is part of the whole."""
 
-    def __init__(self, job: JobLife, before: Progress, done: float, weight: float, *, by_host: bool) -> None:
-        self._job = job
+    def __init__(self, told: Told, before: Progress, done: float, weight: float, *, by_host: bool) -> None:
+        self._told = told
         self._before = before
         self._done = done
         self._weight = weight
@@ -386,13 +372,14 @@ class _Share:
 
     def runs_on(self, what: str) -> None:
         if not self._by_host:
-            self._job.runs_on(what)
+            self._told.runs_on(what)
 
     def state(self, state: State) -> None:
-        self._job.state(state)
+        if state is not State.ENDED:  # only the job's own end is an end
+            self._told.state(state)
 
     def progress(self, progress: Progress) -> None:
-        self._job._tell(self.whole(progress))
+        self._told.progress(self.whole(progress))
 
 
 class _Silent:

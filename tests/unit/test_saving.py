@@ -157,7 +157,7 @@ def when_running(act: Callable[[TaskLife], None]) -> Prepare:
                 if state is State.RUNNING:
                     act(life)
 
-        life._audience = Acting()
+        life._told.audience = Acting()
 
     return prepare
 
