@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from protocol.layout import AGENT
@@ -18,6 +19,10 @@ from . import Condition, MachineSpec, MachineState
 from .child import clean_environment
 
 _LAST_WORDS_S = 0.5
+
+
+WORK = "work"
+"""The program's folder, which is this machine's disk."""
 
 
 class Local:
@@ -41,10 +46,12 @@ class Local:
             return
         await asyncio.to_thread(end_leftovers, spec.directory)
         spool = spec.directory / "spool"
-        for left in (spec.directory / "work", spool):
+        for left in (spec.directory / WORK, spool):
             remove_tree(left)  # by a bridge that was killed; a program goes on from what the host keeps of it
+        if spec.before is not None:
+            await asyncio.to_thread(shutil.copytree, spec.before / WORK, spec.directory / WORK, symlinks=True)
         spool.mkdir()
-        folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / "work", "spool": spool}
+        folders = {"host": spec.share.host, "guest": spec.share.guest, "work": spec.directory / WORK, "spool": spool}
         options = [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
         agent = Program(
             name="agent",
@@ -88,9 +95,17 @@ class Local:
 
     async def remove(self) -> None:
         await self.stop()
-        for name in ("work", "spool"):
+        for name in (WORK, "spool"):
             remove_tree(self._spec.directory / name)
         self._state = MachineState.ABSENT
+
+    # Continues
+
+    @staticmethod
+    async def leave_disk(folder: Path) -> None:
+        for name in os.listdir(folder):
+            if name != WORK:
+                remove_tree(folder / name)
 
     def examine(self) -> Condition:
         running = self._tree is not None and self._tree.running

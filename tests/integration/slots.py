@@ -68,8 +68,9 @@ class Slot(StandIn):
         until(lambda: not self.others(), lambda: str(self.others()))
 
     def machine(self) -> psutil.Process:
-        """The process that the application has made: QEMU, or the agent that stands for a machine."""
-        return self._children()[0]
+        """The process that the application has made: QEMU, or the agent that stands for a machine, below its keeper."""
+        child = self._children()[0]
+        return child.children()[0] if self.hypervisor == "local" else child
 
     def qemu(self) -> list[psutil.Process]:
         """The machine that runs the job, none of those that only try whether machines can run."""
