@@ -126,6 +126,7 @@ def parse_init_data(text: str) -> InitData:
         wu_cpu_time=amount("wu_cpu_time"),
         checkpoint_period=amount("checkpoint_period"),
         ncpus=amount("ncpus"),
+        gpu_device_num=int(number("gpu_device_num", -1.0)),
         rsc_fpops_est=amount("rsc_fpops_est"),
         rsc_fpops_bound=amount("rsc_fpops_bound"),
         rsc_memory_bound=amount("rsc_memory_bound"),

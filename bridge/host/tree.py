@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 
-NICENESS = {1: 19, 2: 10, 3: 0, 4: -10, 5: -16}
+NICENESS = {1: 19, 2: 10, 3: 0, 4: -10, 5: -15}
 """Of the priorities of a job file on Unix, as BOINC's wrapper has them."""
 
 
