@@ -17,8 +17,8 @@ from typing import Protocol
 
 from protocol.messages import Finished
 
-from ..done import Done, Record
-from ..errors import BridgeError
+from ..done import DONE, Done, Record
+from ..errors import BridgeError, JobFileError
 from ..job import HostTask, Job, MachineTask
 from ..workplace import Workplace
 from .accounting import UNSPENT, Progress, Spent, at_end, shares, together
@@ -224,6 +224,9 @@ class JobLife:
                 return outcome
             done = Done(0, self._told.now)
             await asyncio.to_thread(self._record.write, done)
+        if done.tasks > len(self._job.tasks):
+            problem = f"it has {len(self._job.tasks)} tasks, but {DONE} says that {done.tasks} are done"
+            raise JobFileError(self._job.file, 0, "", problem)
         left = self._job.tasks[done.tasks :]
         self._told.progress(replace(done.progress, cpu_seconds=max(done.progress.cpu_seconds, self._spent.host_s)))
         await self._begin_beside(stack, self._job.daemons if left else ())

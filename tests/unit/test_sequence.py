@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.done import DONE, Done, Record, Recorded, Unrecorded
-from bridge.errors import BridgeError, HostError
+from bridge.errors import BridgeError, HostError, JobFileError
 from bridge.job import HostTask, Job, MachineTask
 from bridge.life.accounting import Progress, Spent, shares, together
 from bridge.life.decide import End, Outcome
@@ -342,6 +342,16 @@ def test_a_job_whose_tasks_are_all_done_is_only_concluded(tmp_path: Path) -> Non
     record.write(Done(2, Progress(cpu_seconds=5.0)))
     assert rig.run(job(HOST, HOST, daemons=(HostTask("daemon"),)), record).end is End.SUCCESS
     assert rig.log == ["pack", "home"]
+
+
+def test_a_record_of_more_tasks_than_there_are(tmp_path: Path) -> None:
+    """It used to be a success of which nothing had run; BOINC's wrapper ends the job, too."""
+    rig = Rig(tmp_path)
+    record = Recorded(tmp_path)
+    record.write(Done(3, Progress()))
+    with pytest.raises(JobFileError, match=r"it has 2 tasks, but wrapper_checkpoint\.txt says that 3 are done"):
+        rig.run(job(HOST, HOST), record)
+    assert rig.log == []
 
 
 @pytest.mark.parametrize(
