@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,7 +21,9 @@ import protocol
 from protocol.files import unfinished
 
 from . import __version__
+from .beat import next_beat
 from .client.app_ipc import AppIpc, AppStatus, Heartbeat
+from .client.graphics import GRAPHICS_STATUS, Graphics, GraphicsStatus
 from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
@@ -105,7 +108,7 @@ def run(
     if not _lock(slot, lock_within_s):
         return _end(slot, TemporaryExit(_LOCKED_DELAY_S, "another process of this job is still at work in the slot"))
     try:
-        for name in (HOME, FAILURES, FINISH, TEMPORARY_EXIT):
+        for name in (HOME, FAILURES, FINISH, TEMPORARY_EXIT, GRAPHICS_STATUS):
             with suppress(OSError):
                 unfinished(slot.directory / name).unlink()
         return _end(slot, _run(slot, init_data, ipc, options))
@@ -334,6 +337,14 @@ async def mind_disk(
             fail(error)
 
 
+async def show_graphics(graphics: Graphics, status: Callable[[], GraphicsStatus]) -> None:
+    """Keep the graphics' file up to date, once a second; never returns."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.to_thread(graphics.show, status())
+        await asyncio.sleep(next_beat(loop.time()) - loop.time())
+
+
 class _ClientSide:
     """Between the client and the life of the job: an `Audience` for the one, `Orders` from the other."""
 
@@ -359,6 +370,8 @@ class _ClientSide:
         self._earnings = None if options.trickle_s is None else Earnings(options.trickle_s, init_data.p_fpops)
         self._life: JobLife | None = None
         self._told_to_end = False
+        self._graphics = Graphics(job.directory) if job is not None and job.graphics else None
+        self.drawn = GraphicsStatus(cpu_time=init_data.wu_cpu_time)
         self._has_network = machine is not None and machine.network
         self._connected = False
         self._fits: bool | None = None
@@ -374,7 +387,9 @@ class _ClientSide:
     def steering(self, life: JobLife) -> Iterator[None]:
         """Let the client and signals steer `life` for the time of the block."""
         self._life = life
-        minding = asyncio.create_task(mind_disk(self._directory, self._init_data.rsc_disk_bound, life.fail))
+        beside = [asyncio.create_task(mind_disk(self._directory, self._init_data.rsc_disk_bound, life.fail))]
+        if self._graphics is not None:
+            beside.append(asyncio.create_task(show_graphics(self._graphics, lambda: self.drawn)))
         try:
             with by_signals(life):
                 if self._link is not None:
@@ -382,7 +397,8 @@ class _ClientSide:
                     self._link.start(self)
                 yield
         finally:
-            minding.cancel()
+            for task in beside:
+                task.cancel()
 
     async def hand_over(self, trickles: Trickles, verdict: Finish) -> Verdict:
         """Wait until the client has taken the last trickles and uploads: after the finish file it takes none.
@@ -410,6 +426,11 @@ class _ClientSide:
 
     def progress(self, progress: Progress) -> None:
         self.figures = progress
+        now, at_checkpoint = progress.cpu_seconds, progress.checkpoint_cpu_seconds
+        if self._of_guest:
+            now, at_checkpoint = progress.guest_cpu_seconds or 0.0, progress.checkpoint_guest_cpu_seconds
+        now = max(self._init_data.wu_cpu_time, now)
+        self._draw(cpu_time=now, elapsed_time=progress.run_seconds, fraction_done=progress.fraction_done or 0.0)
         if self._link is None:
             return
         if self._earnings is not None and self._trickles is not None:
@@ -417,12 +438,9 @@ class _ClientSide:
                 self._trickles.say(variety, text)
         start, end = self._init_data.fraction_done_start, self._init_data.fraction_done_end
         done = progress.fraction_done
-        now, at_checkpoint = progress.cpu_seconds, progress.checkpoint_cpu_seconds
-        if self._of_guest:
-            now, at_checkpoint = progress.guest_cpu_seconds or 0.0, progress.checkpoint_guest_cpu_seconds
         self._link.report(
             AppStatus(
-                current_cpu_time=max(self._init_data.wu_cpu_time, now),
+                current_cpu_time=now,
                 checkpoint_cpu_time=max(self._init_data.wu_cpu_time, at_checkpoint or 0.0),
                 fraction_done=None if done is None else start + done * (end - start),
                 fpops=progress.fpops,
@@ -431,29 +449,37 @@ class _ClientSide:
             )
         )
 
+    def _draw(self, **news: Any) -> None:
+        self.drawn = replace(self.drawn, **news)
+
     # Orders
 
     def suspend(self) -> None:
+        self._draw(suspended=True)
         if self._life is not None:
             self._life.hold()
 
     def resume(self) -> None:
+        self._draw(suspended=False)
         if self._life is not None:
             self._life.release()
 
     def quit(self, why: str) -> None:
         logger.info("stopping: %s", why)
+        self._draw(quit_request=True)
         self._told_to_end = True
         if self._life is not None:
             self._life.quit()
 
     def abort(self) -> None:
         logger.info("stopping: the client says abort")
+        self._draw(abort_request=True)
         self._told_to_end = True
         if self._life is not None:
             self._life.abort()
 
     def hear(self, heartbeat: Heartbeat) -> None:
+        self._draw(network_suspended=heartbeat.network_suspended)
         self._obey_network(connected=not heartbeat.network_suspended)
         if self._fits is None and heartbeat.max_wss and self._wss is not None:
             self._fits = self._wss <= heartbeat.max_wss
@@ -478,11 +504,13 @@ class _ClientSide:
 
     def fear(self) -> None:
         logger.info("the client is silent: it may be shutting down")
+        self._draw(no_heartbeat=True)
         if self._life is not None:
             self._life.fear()
 
     def hope(self) -> None:
         logger.info("the client speaks again")
+        self._draw(no_heartbeat=False)
         if self._life is not None:
             self._life.hope()
 
