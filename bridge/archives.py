@@ -10,33 +10,44 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable
-from pathlib import Path
+from logging import getLogger
+from pathlib import Path, PurePosixPath
 
 from protocol.errors import RemoteProtocolError
 from protocol.files import Door, sync_file, sync_folder, unfinished, write_atomic
 
-from .errors import JobFileError, host_trouble
+from .client.graphics import GRAPHICS_STATUS
+from .done import DONE
+from .errors import GuestError, JobFileError, host_trouble
 from .job import Job
 from .job.patterns import file_pattern
 from .job.schema import OWN_NAMES
 
+logger = getLogger(__name__)
+
 INITIAL_FILES = "initial_file_list"
 _LIST_LIMIT = 16 << 20
+
+_UNFINISHED = frozenset(unfinished(Path(name)).name for name in (DONE, INITIAL_FILES, GRAPHICS_STATUS))
+"""These come and go while files are packed."""
 
 
 def unpack(job: Job) -> None:
     """Unpack the archives of `job`, over what is there, and note what its directory holds then.
 
-    The archives themselves stay. May be called again: the same comes out.
+    The archives themselves stay. May be called again: the same comes out. One of which the slot knows nothing is left
+    out: not every work unit may have it.
 
-    :raise JobFileError: one is missing, broken, encrypted, or would write over a file of the bridge or the client.
+    :raise JobFileError: one is broken, encrypted, or would write over a file of the bridge or the client.
     :raise HostError: the disk does not allow it.
     """
     for name in job.unzip_input:
         path = job.path(name)
+        if not os.path.lexists(job.directory / name):
+            logger.warning("there is no %s to be unpacked", name)
+            continue
         if not path.is_file():
-            raise JobFileError(job.file, 0, "unzip_input", f"{path} does not exist. Put it into the job directory")
+            raise JobFileError(job.file, 0, "unzip_input", f"{name} stands for {path}, which does not exist")
         try:
             with host_trouble(f"unpack {name}"), zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
@@ -51,22 +62,39 @@ def unpack(job: Job) -> None:
 
 
 def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    parts = member.filename.split("/")
-    if member.filename.startswith("/") or ".." in parts or "\0" in member.filename:
+    parts = PurePosixPath(member.filename).parts
+    target = job.directory / member.filename
+    if ".." in parts or "\0" in member.filename or not _inside(job.directory, target.parent):
         problem = f"{name} holds {member.filename!r}, which would lie outside of the job's directory"
         raise JobFileError(job.file, 0, "unzip_input", problem)
-    if is_own(parts[0]):
+    if parts and is_own(parts[0]):
         problem = f"{name} holds {member.filename!r}, a name that the bridge or the BOINC client uses itself"
         raise JobFileError(job.file, 0, "unzip_input", problem)
-    target = Path(archive.extract(member, job.directory))
-    mode = (member.external_attr >> 16) & 0o777
-    if mode and not member.is_dir():
-        target.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
+    mode = member.external_attr >> 16
+    if not member.is_dir():
+        target.unlink(missing_ok=True)  # it may not be writable, or be a link
+    if stat.S_ISLNK(mode):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(os.fsdecode(archive.read(member)))
+        if not _inside(job.directory, target):
+            target.unlink()
+            problem = f"{name} holds {member.filename!r}, a link that leads out of the job's directory"
+            raise JobFileError(job.file, 0, "unzip_input", problem)
+        return
+    archive.extract(member, job.directory)
+    if permissions := mode & 0o777:
+        target.chmod(permissions | stat.S_IRWXU if member.is_dir() else permissions)
+
+
+def _inside(folder: Path, path: Path) -> bool:
+    """Say whether what `path` leads to, which need not be there, lies in `folder`."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def pack(job: Job) -> None:
     """Pack the results of `job`, if it says so and they are not packed yet; on the disk when this returns.
 
+    :raise GuestError: there is nothing to be packed: the programs have not made what they should.
     :raise HostError: the disk does not allow it; there is no archive then.
     """
     wanted = job.zip_output
@@ -76,10 +104,16 @@ def pack(job: Job) -> None:
         patterns = [file_pattern(pattern) for pattern in wanted.patterns]
         before = _initial_files(job.directory) | {wanted.zipfilename}
         names = [entry.name for entry in os.scandir(job.directory) if entry.is_file(follow_symlinks=False)]
-        found = (name for name in sorted(names) if name not in before and not is_own(name))
+        new = [name for name in sorted(names) if name not in before and not is_own(name)]
+        found = [name for name in new if any(pattern.search(name) for pattern in patterns)]
+        if not found:
+            raise GuestError(
+                f"nothing can be packed into {wanted.zipfilename}: the job has made no file whose name matches"
+                f" {' or '.join(map(repr, wanted.patterns)) or 'a <filename>'}"
+            )
         half = unfinished(archive)
         try:
-            _write(half, job.directory, (name for name in found if any(pattern.search(name) for pattern in patterns)))
+            _write(half, job.directory, found)
             half.replace(archive)
             sync_folder(archive.parent)
         except BaseException:
@@ -87,7 +121,7 @@ def pack(job: Job) -> None:
             raise
 
 
-def _write(path: Path, folder: Path, names: Iterable[str]) -> None:
+def _write(path: Path, folder: Path, names: list[str]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         for name in names:
             archive.write(folder / name, name)
@@ -104,4 +138,4 @@ def _initial_files(folder: Path) -> set[str]:
 
 def is_own(name: str) -> bool:
     """Say whether a name in a job directory is the bridge's own or the client's."""
-    return name in OWN_NAMES or name.startswith(("boinc_", ".vmbridge"))
+    return name in OWN_NAMES or name in _UNFINISHED or name.startswith(("boinc_", ".vmbridge"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.archives import INITIAL_FILES, pack, unpack
-from bridge.errors import HostError, JobFileError
+from bridge.errors import GuestError, HostError, JobFileError
 from bridge.job import HostTask, Job, ZipOutput
 
 
@@ -43,6 +44,7 @@ def test_a_program_keeps_its_right_to_be_run(tmp_path: Path) -> None:
         ("/etc/passwd", "outside of the job's directory"),
         ("a/../../up", "outside of the job's directory"),
         ("job.xml", "uses itself"),
+        ("./job.xml", "uses itself"),  # used to be written
         ("init_data.xml", "uses itself"),
         ("boinc_finish_called", "uses itself"),
         ("machine/disk", "uses itself"),
@@ -73,9 +75,57 @@ def test_an_archive_whose_content_is_broken(tmp_path: Path) -> None:
         unpack(job(tmp_path, "in.zip"))
 
 
-def test_an_archive_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(JobFileError, match=r"in\.zip does not exist"):
+def test_an_archive_that_is_not_part_of_the_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    archive(tmp_path / "in.zip", a="1")
+    unpack(job(tmp_path, "not_here.zip", "in.zip"))
+    assert "there is no not_here.zip to be unpacked" in caplog.text, "used to end the job, other than with the wrapper"
+    assert (tmp_path / "a").exists()
+
+
+def test_an_archive_that_is_missing_behind_its_link(tmp_path: Path) -> None:
+    (tmp_path / "in.zip").touch()
+    with pytest.raises(JobFileError, match=r"in\.zip stands for .*gone, which does not exist"):
+        unpack(replace(job(tmp_path, "in.zip"), resolve=lambda path: tmp_path / "gone"))
+
+
+def test_modes_and_links_are_those_of_the_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as opened:
+        for name, mode, text in (
+            ("lib.so.1", stat.S_IFREG | 0o444, "one"),
+            ("lib.so", stat.S_IFLNK | 0o777, "lib.so.1"),
+            ("bin/lib.so", stat.S_IFLNK | 0o777, "../lib.so"),
+        ):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            opened.writestr(info, text)
+    for _ in range(2):
         unpack(job(tmp_path, "in.zip"))
+        assert (tmp_path / "lib.so").is_symlink() and (tmp_path / "bin/lib.so").read_text() == "one", (
+            "links used to become files that hold a name"
+        )
+        assert (tmp_path / "lib.so.1").stat().st_mode & 0o777 == 0o444, "used to be made writable"
+
+
+@pytest.mark.parametrize("to", ["/etc", "..", "../../x", "d/../.."])
+def test_links_that_lead_out(tmp_path: Path, to: str) -> None:
+    folder = tmp_path / "slot"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "in.zip", "w") as opened:
+        info = zipfile.ZipInfo("l")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        opened.writestr(info, to)
+        opened.writestr("l/passwd", "x")
+    with pytest.raises(JobFileError, match="'l', a link that leads out of the job's directory"):
+        unpack(job(folder, "in.zip"))
+    assert os.listdir(folder) == ["in.zip"] and os.listdir(tmp_path) == ["slot"]
+
+
+def test_nothing_to_be_packed_is_an_error(tmp_path: Path) -> None:
+    wanted = job(tmp_path, output=ZipOutput("out.zip", (r"\.dat$", "^log")))
+    unpack(wanted)
+    with pytest.raises(GuestError, match=r"nothing can be packed into out\.zip: .* '\\\\\.dat\$' or '\^log'"):
+        pack(wanted)
+    assert not (tmp_path / "out.zip").exists(), "used to be an empty archive, and a success"
 
 
 def test_results_are_what_is_new_and_matches(tmp_path: Path) -> None:
@@ -106,5 +156,6 @@ def test_results_are_packed_once(tmp_path: Path) -> None:
 
 def test_a_pack_that_is_cut_off_leaves_no_archive(tmp_path: Path) -> None:
     wanted = job(tmp_path, output=ZipOutput("nowhere/out.zip", (".*",)))
+    (tmp_path / "a").touch()
     with pytest.raises(HostError, match=r"cannot pack nowhere/out\.zip"):
         pack(wanted)
