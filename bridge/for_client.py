@@ -242,6 +242,7 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
                 device=client.gpu_device_num if client.gpu_device_num >= 0 else options.device,
                 arguments=options.arguments,
                 use_tstp=options.use_tstp,
+                priority=lambda of_task: priority_on_host(client, of_task),
             ),
         )
         if ended.outcome.details:
@@ -266,6 +267,13 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
     finally:
         if link is not None:
             link.stop()
+
+
+def priority_on_host(client: InitData, of_task: int) -> int | None:
+    """Return a program's priority, 1 to 5, the volunteer's before the job file's; None leaves it as it is."""
+    if client.no_priority_change:
+        return None
+    return of_task if client.process_priority < 0 else min(client.process_priority + 1, 5)
 
 
 def _spent(client: InitData, cpu_time: str) -> Spent:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import archives
@@ -25,7 +26,8 @@ class OnHost:
 
     `project_dir` is the project's folder, `nthreads` how many processors they may use, `device` the number of a GPU,
     None without one, `arguments` those of the bridge that are meant for them. With `use_tstp` they are suspended by
-    SIGTSTP, which a program can catch.
+    SIGTSTP, which a program can catch. `priority` says what becomes of a task's priority; None leaves a program the
+    bridge's own.
     """
 
     job: Job
@@ -34,6 +36,7 @@ class OnHost:
     device: int | None = None
     arguments: tuple[str, ...] = ()
     use_tstp: bool = False
+    priority: Callable[[int], int | None] = lambda of_task: of_task
 
     def life(self, task: HostTask, part: Part) -> HostLife:
         """Return the life of a task.
@@ -76,4 +79,4 @@ class OnHost:
         around = Surroundings(
             self.job.directory, self.job.resolve, self.project_dir, self.nthreads, self.device, self.arguments
         )
-        return prepare(task, around)
+        return replace(prepare(task, around), priority=self.priority(task.priority))

@@ -38,6 +38,8 @@ class InitData:
     `client_pid` is 0 when the client is too old to say. `shm_key` is -1 for the file in the slot, else a System V key;
     `comm_obj_name` is Windows' name of the memory. `p_fpops` and `p_iops` are operations per second of one processor,
     by the client's benchmark; 0 before there was one. `gpu_device_num` is the GPU of the job, -1 without one.
+    `process_priority` is the volunteer's wish, 0 (lowest) to 5, -1 without one; with `no_priority_change` priorities
+    are to be left alone.
     """
 
     major_version: int = 0
@@ -56,6 +58,8 @@ class InitData:
     checkpoint_period: float = 0.0
     ncpus: float = 0.0
     gpu_device_num: int = -1
+    process_priority: int = -1
+    no_priority_change: bool = False
     rsc_fpops_est: float = 0.0
     rsc_fpops_bound: float = 0.0
     rsc_memory_bound: float = 0.0
@@ -127,6 +131,8 @@ def parse_init_data(text: str) -> InitData:
         checkpoint_period=amount("checkpoint_period"),
         ncpus=amount("ncpus"),
         gpu_device_num=int(number("gpu_device_num", -1.0)),
+        process_priority=int(number("process_priority", -1.0)),
+        no_priority_change=bool(number("no_priority_change")),
         rsc_fpops_est=amount("rsc_fpops_est"),
         rsc_fpops_bound=amount("rsc_fpops_bound"),
         rsc_memory_bound=amount("rsc_memory_bound"),

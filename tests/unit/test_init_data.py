@@ -37,6 +37,8 @@ CLIENT_7_20 = """\
 <fraction_done_end>1.000000</fraction_done_end>
 <ncpus>1.500000</ncpus>
 <gpu_device_num>1</gpu_device_num>
+<no_priority_change>1</no_priority_change>
+<process_priority>2</process_priority>
 <rsc_fpops_est>250000000000000.000000</rsc_fpops_est>
 <host_info>
     <p_ncpus>8</p_ncpus>
@@ -71,6 +73,8 @@ def test_the_values_of_the_job_and_no_others() -> None:
         wu_cpu_time=12.5,
         checkpoint_period=60.0,
         ncpus=1.5,
+        process_priority=2,
+        no_priority_change=True,
         gpu_device_num=1,  # used to be left out: a program of the host was given the GPU of the command line
         rsc_fpops_est=2.5e14,
         p_fpops=4.1e9,

@@ -14,13 +14,14 @@ from bridge import for_client
 from bridge.client.init_data import InitData
 from bridge.client.slot import FINISH, TEMPORARY_EXIT, Slot
 from bridge.errors import JobFileError
-from bridge.for_client import MAX_CPUS, _adapted, _adapted_task
+from bridge.for_client import MAX_CPUS, _adapted, _adapted_task, priority_on_host
 from bridge.guest.collect import collect
 from bridge.guest.stage import stage_in
 from bridge.home import HOME, Home, read_home, write_home
 from bridge.image import load_image
 from bridge.job import HostTask, Job, MachineTask, read_job
 from bridge.life.accounting import Progress
+from bridge.on_host import OnHost
 from bridge.options import Options
 from bridge.verdict import Finish, TemporaryExit
 from protocol.files import Door
@@ -240,3 +241,26 @@ def test_a_computer_with_too_many_processes_is_no_error_of_the_job(slot: Slot, m
     monkeypatch.setattr(for_client, "read_home", no_thread)
     verdict = for_client._run(slot, None, None, Options())
     assert isinstance(verdict, TemporaryExit) and "too many processes" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        (InitData(), 2),
+        (InitData(process_priority=0), 1),
+        (InitData(process_priority=2), 3),
+        (InitData(process_priority=5), 5),
+        (InitData(process_priority=2, no_priority_change=True), None),
+    ],
+)
+def test_the_volunteers_wish_comes_before_the_job_files_priority(client: InitData, expected: int | None) -> None:
+    assert priority_on_host(client, 2) == expected
+
+
+def test_a_program_of_the_host_is_given_the_priority_that_counts(tmp_path: Path) -> None:
+    (tmp_path / "worker").touch()
+    task = HostTask("worker", priority=2)
+    job = Job(tmp_path / "job.xml", (task,))
+    assert OnHost(job, priority=lambda of_task: None)._program(task).priority is None
+    assert OnHost(job, priority=lambda of_task: of_task + 3)._program(task).priority == 5
+    assert OnHost(job)._program(task).priority == 2
