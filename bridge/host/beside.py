@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from logging import getLogger
@@ -12,6 +13,9 @@ from .tree import Tree, tree_of
 
 logger = getLogger(__name__)
 
+CPU_EVERY_S = 10.0
+"""Counting looks at every process of the host, for each of the programs."""
+
 
 class Beside:
     """Programs that run, and may be told to stand still."""
@@ -19,6 +23,15 @@ class Beside:
     def __init__(self) -> None:
         self._trees: list[Tree] = []
         self._held = False
+        self._cpu_seconds = 0.0
+        self._counted_at = -CPU_EVERY_S
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time so far of them and all that they have started, as it was a few seconds ago."""
+        if (now := time.monotonic()) >= self._counted_at + CPU_EVERY_S:
+            self._counted_at = now
+            self._cpu_seconds = sum(tree.cpu_seconds() for tree in self._trees)
+        return self._cpu_seconds
 
     def hold(self) -> None:
         """Let them stand still, until `release`."""

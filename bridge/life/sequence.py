@@ -58,7 +58,9 @@ class Life(Protocol):
 
 
 class Companions(Protocol):
-    """Programs that run beside the tasks: they stand still when the tasks do."""
+    """Programs that run beside the tasks: they stand still when the tasks do, and their CPU time is the job's."""
+
+    def cpu_seconds(self) -> float: ...
 
     def hold(self) -> None: ...
 
@@ -262,12 +264,14 @@ class JobLife:
             if self._held:
                 self._beside[-1].hold()
 
+    def _beside_cpu_seconds(self) -> float:
+        return sum(companions.cpu_seconds() for companions in self._beside)
+
     async def _run_task(self, number: int, task: MachineTask | HostTask) -> Outcome:
         before = self._told.now
         spent = Spent(before.cpu_seconds, before.guest_cpu_seconds or 0.0)
-        audience = _Share(
-            self._told, before, sum(self._shares[:number]), self._shares[number], by_host=not in_machine(task)
-        )
+        done, share = sum(self._shares[:number]), self._shares[number]
+        audience = _Share(self._told, before, done, share, self._beside_cpu_seconds, by_host=not in_machine(task))
         part = Part(
             audience,
             spent,
@@ -356,10 +360,21 @@ def is_one_machine(job: Job) -> bool:
 
 
 class _Share:
-    """The `Audience` of one task: what it says is part of the whole."""
+    """The `Audience` of one task: what it says is part of the whole, and so is what runs beside it."""
 
-    def __init__(self, told: Told, before: Progress, done: float, weight: float, *, by_host: bool) -> None:
+    def __init__(
+        self,
+        told: Told,
+        before: Progress,
+        done: float,
+        weight: float,
+        beside_cpu_seconds: Callable[[], float],
+        *,
+        by_host: bool,
+    ) -> None:
         self._told = told
+        self._beside_cpu_seconds = beside_cpu_seconds
+        self._beside_before = beside_cpu_seconds()
         self._before = before
         self._done = done
         self._weight = weight
@@ -371,6 +386,8 @@ class _Share:
             guest_s = self._before.guest_cpu_seconds
             took_s = progress.cpu_seconds - self._before.cpu_seconds
             progress = replace(progress, guest_cpu_seconds=None if guest_s is None else guest_s + took_s)
+        beside = self._beside_cpu_seconds() - self._beside_before
+        progress = replace(progress, cpu_seconds=progress.cpu_seconds + beside)
         return together(self._before, progress, self._done, self._weight)
 
     def runs_on(self, what: str) -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from bridge.errors import CommandFailed, HostError
+from bridge.host import beside as beside_module
 from bridge.host.beside import Beside, beside
 from bridge.host.life import HostLife
 from bridge.host.program import Program
@@ -523,5 +524,15 @@ def test_one_that_ends_by_itself_is_told_and_the_job_goes_on(tmp_path: Path, cap
         async with running(tmp_path, "exit 3"):
             told = "has ended by itself with status 3"
             await asyncio.wait_for(become(lambda: told in caplog.text), AT_MOST_S)
+
+    asyncio.run(go())
+
+
+def test_the_cpu_time_of_what_runs_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside_module, "CPU_EVERY_S", 0.0)
+
+    async def go() -> None:
+        async with running(tmp_path, "while :; do :; done", "while :; do :; done") as programs:
+            await asyncio.wait_for(become(lambda: programs.cpu_seconds() > 0.2), AT_MOST_S)
 
     asyncio.run(go())

@@ -88,6 +88,9 @@ class FakeBeside:
     async def __aexit__(self, *error: object) -> None:
         self._rig.log += [f"end {name}" for name in self._names]
 
+    def cpu_seconds(self) -> float:
+        return self._rig.beside_cpu_seconds
+
     def hold(self) -> None:
         self._rig.log.append("hold those beside")
 
@@ -109,6 +112,7 @@ class Rig:
         self.told: list[Progress] = []
         self.states: list[State] = []
         self.log: list[str] = []
+        self.beside_cpu_seconds = 0.0
         self.while_it_runs: Callable[[FakeLife], Awaitable[None]] = nothing
         self.place = Workplace(folder / "shared", folder / "machine")
         self.place.machine.mkdir(exist_ok=True)
@@ -201,6 +205,18 @@ def test_progress_is_weighed_and_adds_up(tmp_path: Path) -> None:
     last = rig.told[-1]
     assert (last.cpu_seconds, last.fpops, last.checkpoints, last.run_seconds) == (102.0, 20.0, 2, 4.0)
     assert last.checkpoint_cpu_seconds == 102.0, "the end of a task is a checkpoint"
+
+
+def test_what_runs_beside_the_tasks_takes_time_too(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+
+    async def takes(life: FakeLife) -> None:
+        rig.beside_cpu_seconds += 10.0
+        life.part.audience.progress(life.progress)
+
+    rig.while_it_runs = takes
+    rig.run(job(HOST, HOST, daemons=(HostTask("daemon"),)))
+    assert [progress.cpu_seconds for progress in rig.told][-1] == 22.0, "each task a second, and ten beside it"
 
 
 @pytest.mark.parametrize(
