@@ -20,8 +20,8 @@ from .client.graphics import GRAPHICS_STATUS
 from .done import DONE
 from .errors import GuestError, JobFileError, host_trouble
 from .job import Job
+from .job.names import OWN_NAMES
 from .job.patterns import file_pattern
-from .job.schema import OWN_NAMES
 
 logger = getLogger(__name__)
 

@@ -18,7 +18,7 @@ from .errors import HostError, NotInstalled
 from .hypervisors.qemu.command_line import WORK_DISK
 from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
-from .job.schema import JOB_FILE, VBOX_JOB_FILE
+from .job.names import JOB_FILE, VBOX_JOB_FILE
 from .life.accounting import Progress
 from .life.checkpoints import RECORD, SavedState, recorded
 from .life.program_state import FOLDER, NEW, any_saved, newest_set

@@ -18,7 +18,8 @@ from ..guest.stage import refuse_dynamic
 from ..image import MANIFEST, Image, load_image
 from ..image.bare import load_disk
 from ..job import MachineTask
-from ..job.schema import JOB_FILE, OWN_NAMES, VBOX_JOB_FILE, parse_job, read_text
+from ..job.names import JOB_FILE, OWN_NAMES, VBOX_JOB_FILE
+from ..job.schema import parse_job, read_text
 from ..job.vbox import VM_IMAGE
 from .archive import archive
 from .compiled import compile_all

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import CommandFailed, HostError
 from .leftovers import MARK, end_marked, mark
 from .processes import cpu_seconds, descendants, signal_all
-from .tree import NICENESS
+from .program import NICENESS
 
 if TYPE_CHECKING:
     from .keeper import Order

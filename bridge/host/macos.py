@@ -23,7 +23,7 @@ import psutil
 
 from ..errors import CommandFailed, HostError
 from .leftovers import MARK, mark, marked
-from .tree import NICENESS
+from .program import NICENESS
 
 if TYPE_CHECKING:
     from .program import Program

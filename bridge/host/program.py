@@ -25,7 +25,11 @@ from pathlib import Path
 
 from ..errors import JobFileError
 from ..job import HostTask
-from ..job.schema import JOB_FILE, split_command_line
+from ..job.command_line import split_command_line
+from ..job.names import JOB_FILE
+
+NICENESS = {1: 19, 2: 10, 3: 0, 4: -10, 5: -15}
+"""Of the priorities of a job file on Unix, as BOINC's wrapper has them."""
 
 _MACRO = re.compile(r"\$(PROJECT_DIR|NTHREADS|GPU_DEVICE_NUM|PWD)")
 _PROJECT_DIR = "$PROJECT_DIR"

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from .program import Program
 
 
-NICENESS = {1: 19, 2: 10, 3: 0, 4: -10, 5: -15}
-"""Of the priorities of a job file on Unix, as BOINC's wrapper has them."""
-
-
 class Tree(Protocol):
     """A program and all that descends from it. Each verb but `start` may be called at any time, and again."""
 

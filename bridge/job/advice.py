@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from .command_line import split_command_line
 from .elements import FORMS, HOST_TASK, JOB_DESC, MACHINE_TASK, UNZIP_INPUT, ZIP_OUTPUT
 from .findings import Finding, Kind, in_order
 from .patterns import file_pattern
-from .schema import examine_job, split_command_line
+from .schema import examine_job
 from .table import Table
 from .tags import Element, TagError, parse
 from .vbox import VBOX_JOB

@@ -14,7 +14,7 @@ from protocol.codec import is_name
 from ..hypervisors import MACHINES
 from .findings import Kind
 from .model import PACKAGES, SYSTEM_PACKAGES
-from .schema import OWN_NAMES
+from .names import OWN_NAMES
 from .table import Row, Table, Whose
 from .values import (
     ARGUMENTS,

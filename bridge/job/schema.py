@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import JobFileError
-from ..workplace import MACHINE, SHARED
 from .findings import Finding, Kind, first_error
 from .model import Job, MachineTask, itself
+from .names import JOB_FILE, VBOX_JOB_FILE
 
 logger = logging.getLogger(__name__)
-
-JOB_FILE = "job.xml"
-VBOX_JOB_FILE = "vbox_job.xml"
-
-OWN_NAMES = frozenset({SHARED, MACHINE, JOB_FILE, "init_data.xml", "wrapper_checkpoint.txt", "initial_file_list"})
-"""Names in the job directory that are the bridge's own or the client's; no output may be called so."""
 
 MAX_JOB_FILE_BYTES = 1_048_576
 
@@ -113,12 +106,3 @@ def examine_job(file: Path, text: str) -> Examined:
 
     job, findings = examine(file, text)
     return Examined(findings, job)
-
-
-def split_command_line(text: str) -> tuple[str, ...]:
-    """Split as BOINC's wrappers do: at white space; a word that begins with a quote runs to the next such quote.
-
-    There are no escapes, and a quote in the middle of a word stands for itself.
-    """
-    words = re.findall(r"'([^']*)'?|\"([^\"]*)\"?|(\S+)", text, re.ASCII)
-    return tuple(single or double or plain for single, double, plain in words)

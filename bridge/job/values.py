@@ -16,8 +16,8 @@ import voluptuous as vol
 
 from protocol.codec import MAX_TEXT_BYTES, is_name
 
+from .command_line import split_command_line
 from .patterns import file_pattern
-from .schema import split_command_line
 
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..hypervisors import DISK_CONTROLLERS
 from .findings import Finding, Kind, first_error
 from .model import Job, MachineTask, PlainGuest
-from .schema import OWN_NAMES, VBOX_JOB_FILE
+from .names import OWN_NAMES, VBOX_JOB_FILE
 from .table import Remark, Row, Table, Values, Whose, read
 from .tags import Element
 from .values import LINE, OLD_FLAG, OLD_LIMIT, OLD_MEMORY, OLD_NUMBER, PLAIN_NAME, Said, Value, result

@@ -15,8 +15,9 @@ from pyfakefs.fake_filesystem import FakeFilesystem
 
 from bridge.errors import JobFileError
 from bridge.job import MachineTask, read_job
+from bridge.job.command_line import split_command_line
 from bridge.job.elements import FORMS
-from bridge.job.schema import MAX_JOB_FILE_BYTES, parse_job, split_command_line
+from bridge.job.schema import MAX_JOB_FILE_BYTES, parse_job
 from bridge.job.tags import Element, TagError, parse
 
 FILE = Path("/slot/job.xml")

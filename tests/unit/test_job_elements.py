@@ -19,8 +19,9 @@ from bridge.errors import JobFileError
 from bridge.job import HostTask, Job, ZipOutput
 from bridge.job.elements import FORMS, HOST_TASK, JOB_DESC, MACHINE_TASK
 from bridge.job.findings import Kind
+from bridge.job.names import OWN_NAMES
 from bridge.job.patterns import file_pattern
-from bridge.job.schema import OWN_NAMES, Examined, examine_job, parse_job
+from bridge.job.schema import Examined, examine_job, parse_job
 from bridge.job.table import Table, Whose
 from bridge.job.tags import Element, parse
 from bridge.job.values import Value
