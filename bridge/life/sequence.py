@@ -316,6 +316,8 @@ class JobLife:
             life.hold()
         if self._silent:
             life.fear()
+        if self._end is not None:  # said while the disk of the machine before was set aside
+            (life.abort if self._end.end is End.ABORTED else life.quit)()
         try:
             return await life.run()
         finally:

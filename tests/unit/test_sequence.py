@@ -114,6 +114,7 @@ class Rig:
         self.log: list[str] = []
         self.beside_cpu_seconds = 0.0
         self.while_it_runs: Callable[[FakeLife], Awaitable[None]] = nothing
+        self.while_it_is_left: Callable[[], None] = lambda: None
         self.place = Workplace(folder / "shared", folder / "machine")
         self.place.machine.mkdir(exist_ok=True)
         self.life: JobLife
@@ -143,6 +144,7 @@ class Rig:
 
     async def _leave(self, folder: Path) -> None:
         self.log.append(f"leave {folder.name}")
+        self.while_it_is_left()
 
     def run(self, job: Job, record: Record | None = None, *, spent: Spent = Spent()) -> Outcome:  # noqa: B008
         means = Means(
@@ -349,6 +351,16 @@ def test_an_order_to_end_is_obeyed_between_tasks(tmp_path: Path, order: str, end
     rig.while_it_runs = ends
     assert rig.run(job(HOST, HOST), Recorded(tmp_path)).end is end
     assert len(rig.lives) == 1 and rig.life.told_to_end
+
+
+@pytest.mark.parametrize(("order", "end"), [("quit", End.INTERRUPTED), ("abort", End.ABORTED)])
+def test_an_order_to_end_is_obeyed_while_a_disk_is_left(tmp_path: Path, order: str, end: End) -> None:
+    """It used to be lost: the next task ran on, until the client killed it."""
+    rig = Rig(tmp_path)
+    rig.while_it_is_left = lambda: getattr(rig.life, order)()
+    assert rig.run(job(MACHINE, MACHINE), Recorded(tmp_path)).end is end
+    assert [life.orders for life in rig.lives] == [[], [order]]
+    assert rig.life.kept is (order == "quit")
 
 
 def test_a_job_whose_tasks_are_all_done_is_only_concluded(tmp_path: Path) -> None:
