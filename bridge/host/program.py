@@ -91,7 +91,7 @@ def prepare(task: HostTask, around: Surroundings) -> Program:
         argv=(meaning.program(), *meaning.words(), *more),
         slot=around.directory,
         cwd=cwd,
-        env=tuple(map(meaning.put_in, task.environment)) or None,
+        env=meaning.environment(),
         stdin=meaning.stdin(),
         stdout=meaning.stream(task.stdout),
         stderr=meaning.stream(task.stderr),
@@ -158,6 +158,11 @@ class _Meaning:
         if "boinc_resolve(" in text:
             raise self._error("command_line", "'boinc_resolve(' has no ')'. Close it after the name")
         return [self._meant(fill(word)) for word in split_command_line(text)]
+
+    def environment(self) -> tuple[str, ...] | None:
+        """What is not NAME=VALUE sets nothing; but that something is written means that the bridge's own is not."""
+        settings = self._task.environment
+        return tuple(setting for setting in map(self.put_in, settings) if "=" in setting) if settings else None
 
     def exec_dir(self) -> Path:
         if self._task.exec_dir is None:

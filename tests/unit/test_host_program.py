@@ -148,6 +148,13 @@ def test_words_that_begin_with_a_dot_and_a_slash_are_resolved_where_there_is_a_l
     assert words(slot, "./in", exec_dir="sub") == ("./in",), "which lies in sub"
 
 
+def test_a_setting_without_a_value_sets_nothing(slot: Path) -> None:
+    """The start of the program used to break off with a traceback. The job file's reader warns of it."""
+    (slot / "worker").write_text("x")
+    assert program(slot, HostTask("worker", environment=("DEBUG", "A=$NTHREADS"))).env == ("A=3",)
+    assert program(slot, HostTask("worker", environment=("DEBUG",))).env == ()
+
+
 def test_a_nul_cannot_be_given(slot: Path) -> None:
     with pytest.raises(JobFileError, match="holds a NUL"):
         words(slot, "a\0b")
