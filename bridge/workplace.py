@@ -1,10 +1,10 @@
 """The job directory as a place of work: one owner at a time, and nothing of ours left in it afterwards.
 
 Four names in a job directory are the bridge's own: `shared` (the share), `machine` (the machine's files, which may be
-kept for the next owner; `machine.0` and so on are those of earlier tasks), a lock and a mark. The mark is made when it
-is certain that `shared` and `machine` are not there, and deleted when they are gone again. So where it stands, what
-lies in them was left by a bridge that was killed or will go on, and is ours; where it does not, they are somebody
-else's and are not touched.
+kept for the next owner; `.vmbridge.machine.0` and so on are those of earlier tasks), a lock and a mark. The mark is
+made when it is certain that `shared` and `machine` are not there, and deleted when they are gone again. So where it
+stands, what lies in them was left by a bridge that was killed or will go on, and is ours; where it does not, they are
+somebody else's and are not touched.
 
 A guest without our agent shares `shared` with the client, which may have put inputs there, and takes outputs from it
 when we have gone. That one is only ours to look after: it is found as it is, and stays.
@@ -49,7 +49,7 @@ class Workplace:
 
     def aside(self) -> dict[int, Path]:
         """Return the machines that were set aside, by the numbers of their tasks."""
-        pattern = re.compile(re.escape(self.machine.name) + r"\.([0-9]{1,9})")
+        pattern = re.compile(re.escape(self._aside(0).stem) + r"\.([0-9]{1,9})")
         found = ((pattern.fullmatch(path.name), path) for path in self.machine.parent.iterdir())
         return {int(match[1]): path for match, path in found if match}
 
@@ -59,9 +59,13 @@ class Workplace:
         :raise HostError: it could not be; nothing is lost.
         """
         with host_trouble(f"set {self.machine} aside"):
-            self.machine.rename(self.machine.with_name(f"{self.machine.name}.{number}"))
+            self.machine.rename(self._aside(number))
             self.machine.mkdir()
             sync_folder(self.machine.parent)
+
+    def _aside(self, number: int) -> Path:
+        """Such a name no output and no member of an archive can have."""
+        return self.machine.with_name(f"{MARK}.{self.machine.name}.{number}")
 
     def folders(self) -> list[Path]:
         """Return all that is the bridge's own here."""

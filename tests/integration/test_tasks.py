@@ -106,7 +106,7 @@ def test_a_task_that_begins_anew_finds_the_disk_as_the_last_one_left_it(make_slo
     slot.order("quit") if how == "quit" else os.kill(slot.pid, signal.SIGKILL)
     slot.wait()
     slot.until_nobody()
-    assert (slot.slot / "machine.1/work/left_behind").read_text() == "kept on the disk\n"
+    assert (slot.slot / ".vmbridge.machine.1/work/left_behind").read_text() == "kept on the disk\n"
     slot.go()
     slot.run()
     is_right(slot)
@@ -145,7 +145,7 @@ CALLS = [
     ("rename", 4, "wrapper_checkpoint.txt"),
     ("rename", 5, "wrapper_checkpoint.txt"),  # the last one
     ("rename", 1, "initial_file_list"),
-    ("rename", 1, "/machine.1"),  # it is set aside
+    ("rename", 1, "/.vmbridge.machine.1"),  # it is set aside
     ("mkdir", 2, "/machine"),
     ("rename", 1, "second.txt"),
     ("rename", 1, "all.zip"),

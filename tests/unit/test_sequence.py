@@ -281,9 +281,10 @@ def test_the_next_task_goes_on_with_the_disk_of_the_last(tmp_path: Path) -> None
     [first, _, second, third] = rig.lives
     assert [life.part.leaves_disk for life in (first, second, third)] == [True, True, False]
     assert first.part.before is None
-    assert second.part.before == tmp_path / "machine.0" and third.part.before == tmp_path / "machine.2"
-    assert (tmp_path / "machine.0/disk").read_text() == "as task 1 left it"
-    assert (tmp_path / "machine.2/disk").read_text() == "as task 3 left it"
+    assert second.part.before == tmp_path / ".vmbridge.machine.0"
+    assert third.part.before == tmp_path / ".vmbridge.machine.2"
+    assert (tmp_path / ".vmbridge.machine.0/disk").read_text() == "as task 1 left it"
+    assert (tmp_path / ".vmbridge.machine.2/disk").read_text() == "as task 3 left it"
     assert not rig.life.kept, "nobody needs it any more"
 
 
@@ -295,7 +296,7 @@ def test_a_machine_that_is_still_needed_is_kept(tmp_path: Path) -> None:
     assert rig.life.kept
     assert not rig.place.aside(), "it is set aside when the next one begins"
     rig.run(whole, record)
-    assert rig.lives[-1].part.before == tmp_path / "machine.0"
+    assert rig.lives[-1].part.before == tmp_path / ".vmbridge.machine.0"
 
 
 def test_a_machine_is_set_aside_once(tmp_path: Path) -> None:
@@ -306,8 +307,8 @@ def test_a_machine_is_set_aside_once(tmp_path: Path) -> None:
     rig.run(whole, record)
     assert rig.life.kept
     rig.run(whole, record)
-    assert rig.lives[-1].part.before == tmp_path / "machine.0"
-    assert (tmp_path / "machine.0/disk").read_text() == "as task 1 left it"
+    assert rig.lives[-1].part.before == tmp_path / ".vmbridge.machine.0"
+    assert (tmp_path / ".vmbridge.machine.0/disk").read_text() == "as task 1 left it"
 
 
 def test_a_program_that_failed_wants_no_machine_any_more(tmp_path: Path) -> None:

@@ -132,3 +132,15 @@ def test_who_cleans_up_after_a_share_that_stays_leaves_it_too(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["shared"], "the outputs used to be deleted before the client had them"
     with pytest.raises(HostError, match="was not made by the bridge"), occupy(tmp_path):
         pass
+
+
+def test_a_result_may_be_called_as_a_machine_with_a_number(tmp_path: Path) -> None:
+    """It used to be taken for a machine that was set aside: removed at the end, or refused at the next start."""
+    with occupy(tmp_path) as place:
+        place.set_aside(1)
+        (tmp_path / "machine.1").write_text("a result")
+        assert place.aside() == {1: tmp_path / ".vmbridge.machine.1"}
+    assert os.listdir(tmp_path) == ["machine.1"]
+    with occupy(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == ["machine.1"]
