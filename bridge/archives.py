@@ -6,6 +6,8 @@ anywhere, and that were not there when the first task began, which is what `init
 
 from __future__ import annotations
 
+import errno
+import lzma
 import os
 import stat
 import zipfile
@@ -32,6 +34,13 @@ _UNFINISHED = frozenset(unfinished(Path(name)).name for name in (DONE, INITIAL_F
 """These come and go while files are packed."""
 
 
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError)
+"""What is raised for an archive that is not as it should be."""
+
+_IN_THE_WAY = frozenset({None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""The numbers of errors that are not the disk's but the archive's; what is broken in a .bz2 has none."""
+
+
 def unpack(job: Job) -> None:
     """Unpack the archives of `job`, over what is there, and note what its directory holds then.
 
@@ -51,8 +60,13 @@ def unpack(job: Job) -> None:
         try:
             with host_trouble(f"unpack {name}"), zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
-                    _unpack_member(job, name, archive, member)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+                    try:
+                        _unpack_member(job, name, archive, member)
+                    except OSError as error:
+                        if error.errno not in _IN_THE_WAY:
+                            raise
+                        raise ValueError(f"{member.filename!r}: {error.strerror or error}") from error
+        except _BROKEN as error:
             raise JobFileError(job.file, 0, "unzip_input", f"{name} cannot be unpacked: {error}") from error
     if job.zip_output is not None:
         with host_trouble(f"write {INITIAL_FILES}"):
@@ -62,12 +76,13 @@ def unpack(job: Job) -> None:
 
 
 def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    parts = PurePosixPath(member.filename).parts
     target = job.directory / member.filename
-    if ".." in parts or "\0" in member.filename or not _inside(job.directory, target.parent):
+    slot = Path(os.path.realpath(job.directory))
+    there = Path(os.path.realpath(target.parent), target.name)  # the archive may hold links to folders
+    if ".." in PurePosixPath(member.filename).parts or not there.is_relative_to(slot):
         problem = f"{name} holds {member.filename!r}, which would lie outside of the job's directory"
         raise JobFileError(job.file, 0, "unzip_input", problem)
-    if parts and is_own(parts[0]):
+    if any(map(is_own, there.relative_to(slot).parts[:1])):
         problem = f"{name} holds {member.filename!r}, a name that the bridge or the BOINC client uses itself"
         raise JobFileError(job.file, 0, "unzip_input", problem)
     mode = member.external_attr >> 16

@@ -120,6 +120,41 @@ def test_links_that_lead_out(tmp_path: Path, to: str) -> None:
     assert os.listdir(folder) == ["in.zip"] and os.listdir(tmp_path) == ["slot"]
 
 
+def test_a_link_is_no_way_to_the_clients_files(tmp_path: Path) -> None:
+    """It used to be one: only the name as it is written was looked at."""
+    (tmp_path / "job.xml").write_text("the job")
+    for member in ("l/job.xml", "l/l/boinc_finish_called", "l/machine/disk"):
+        with zipfile.ZipFile(tmp_path / "in.zip", "w") as opened:
+            info = zipfile.ZipInfo("l")
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            opened.writestr(info, ".")
+            opened.writestr(member, "x")
+        with pytest.raises(JobFileError, match="uses itself"):
+            unpack(job(tmp_path, "in.zip"))
+    assert sorted(os.listdir(tmp_path)) == ["in.zip", "job.xml", "l"]
+    assert (tmp_path / "job.xml").read_text() == "the job"
+
+
+@pytest.mark.parametrize("members", [["a", "a/b"], ["a/b", "a"], ["a", "a/"], ["."], ["n" * 300]])
+def test_members_that_are_in_each_others_way(tmp_path: Path, members: list[str]) -> None:
+    """They used to count as trouble of the host, which passes: the job was started a hundred times."""
+    archive(tmp_path / "in.zip", **dict.fromkeys(members, "x"))
+    with pytest.raises(JobFileError, match=r"in\.zip cannot be unpacked"):
+        unpack(job(tmp_path, "in.zip"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_broken_member_is_the_projects_fault_however_it_is_packed(tmp_path: Path, method: int) -> None:
+    """With LZMA there used to be a traceback, with bzip2 a hundred starts."""
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", method) as opened:
+        opened.writestr("a", bytes(range(256)) * 20)
+    data = bytearray((tmp_path / "in.zip").read_bytes())
+    data[45:75] = b"\xa5" * 30
+    (tmp_path / "in.zip").write_bytes(data)
+    with pytest.raises(JobFileError, match=r"in\.zip cannot be unpacked"):
+        unpack(job(tmp_path, "in.zip"))
+
+
 def test_nothing_to_be_packed_is_an_error(tmp_path: Path) -> None:
     wanted = job(tmp_path, output=ZipOutput("out.zip", (r"\.dat$", "^log")))
     unpack(wanted)
