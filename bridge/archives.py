@@ -42,10 +42,10 @@ _IN_THE_WAY = frozenset({None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.
 
 
 def unpack(job: Job) -> None:
-    """Unpack the archives of `job`, over what is there, and note what its directory holds then.
+    """Unpack the archives of `job`, over what is there, and note what its directory holds then, unless that was noted.
 
-    The archives themselves stay. May be called again: the same comes out. One of which the slot knows nothing is left
-    out: not every work unit may have it.
+    The archives themselves stay. May be called again, also by a job that begins anew: the same comes out. One of which
+    the slot knows nothing is left out: not every work unit may have it.
 
     :raise JobFileError: one is broken, encrypted, or would write over a file of the bridge or the client.
     :raise HostError: the disk does not allow it.
@@ -68,7 +68,7 @@ def unpack(job: Job) -> None:
                         raise ValueError(f"{member.filename!r}: {error.strerror or error}") from error
         except _BROKEN as error:
             raise JobFileError(job.file, 0, "unzip_input", f"{name} cannot be unpacked: {error}") from error
-    if job.zip_output is not None:
+    if job.zip_output is not None and not (job.directory / INITIAL_FILES).exists():
         with host_trouble(f"write {INITIAL_FILES}"):
             names = sorted(os.listdir(job.directory))
             data = "".join(f"{name}\n" for name in names if "\n" not in name)
@@ -117,7 +117,8 @@ def pack(job: Job) -> None:
         return
     with host_trouble(f"pack {wanted.zipfilename}"):
         patterns = [file_pattern(pattern) for pattern in wanted.patterns]
-        before = _initial_files(job.directory) | {wanted.zipfilename}
+        half = unfinished(archive)
+        before = _initial_files(job.directory) | {wanted.zipfilename, half.name}
         names = [entry.name for entry in os.scandir(job.directory) if entry.is_file(follow_symlinks=False)]
         new = [name for name in sorted(names) if name not in before and not is_own(name)]
         found = [name for name in new if any(pattern.search(name) for pattern in patterns)]
@@ -126,7 +127,6 @@ def pack(job: Job) -> None:
                 f"nothing can be packed into {wanted.zipfilename}: the job has made no file whose name matches"
                 f" {' or '.join(map(repr, wanted.patterns)) or 'a <filename>'}"
             )
-        half = unfinished(archive)
         try:
             _write(half, job.directory, found)
             half.replace(archive)

@@ -189,6 +189,28 @@ def test_results_are_packed_once(tmp_path: Path) -> None:
         assert opened.namelist() == ["a"], "the client may be uploading it"
 
 
+def test_results_of_a_job_that_begins_anew_are_packed(tmp_path: Path) -> None:
+    """What was there from its first beginning used to count as there before: the results were left out."""
+    wanted = job(tmp_path, output=ZipOutput("out.zip", (r"\.dat$",)))
+    unpack(wanted)
+    (tmp_path / "a.dat").write_text("a result")
+    unpack(wanted)
+    pack(wanted)
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        assert opened.namelist() == ["a.dat"]
+
+
+def test_half_an_archive_is_no_result(tmp_path: Path) -> None:
+    """One that a killed start has left used to be packed into itself."""
+    wanted = job(tmp_path, output=ZipOutput("out.zip", ("out",)))
+    unpack(wanted)
+    (tmp_path / "out.dat").write_text("a result")
+    (tmp_path / ".out.zip.tmp").write_text("half")
+    pack(wanted)
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        assert opened.namelist() == ["out.dat"]
+
+
 def test_a_pack_that_is_cut_off_leaves_no_archive(tmp_path: Path) -> None:
     wanted = job(tmp_path, output=ZipOutput("nowhere/out.zip", (".*",)))
     (tmp_path / "a").touch()
