@@ -86,7 +86,10 @@ def _parse(data: bytes | None) -> Done | None:
     if int(tasks) < 0 or not (0.0 <= float(cpu_seconds) < math.inf and 0.0 <= float(run_seconds) < math.inf):
         return None
     if rest.strip():
-        record: Any = json.loads(rest)
+        record: dict[str, Any] = dict(json.loads(rest))
+        may_be_none = {name for name, value in asdict(Progress()).items() if value is None}
+        if not all((value is None and name in may_be_none) or abs(value) < math.inf for name, value in record.items()):
+            return None
         return Done(int(tasks), Progress(**record))
     cpu = float(cpu_seconds)
     return Done(int(tasks), Progress(cpu_seconds=cpu, checkpoint_cpu_seconds=cpu, run_seconds=float(run_seconds)))

@@ -384,9 +384,14 @@ def test_a_record_of_more_tasks_than_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "1", "x y z", "-1 0 0", "1 2 3 4", "1 nan 0", '1 2 3\n{"a": 1}', "1 2 3\n[", "1\n"]
+    "content",
+    [
+        *("", "1", "x y z", "-1 0 0", "1 2 3 4", "1 nan 0", '1 2 3\n{"a": 1}', "1 2 3\n[", "1\n", "1 2 3\n[1]"),
+        *('1 2 3\n{"cpu_seconds": "2"}', '1 2 3\n{"cpu_seconds": null}', '1 2 3\n{"fraction_done": NaN}'),
+    ],
 )
 def test_a_record_that_makes_no_sense_is_none(tmp_path: Path, content: str) -> None:
+    """The last ones used to be taken as they stand, and broke the job off with a traceback."""
     (tmp_path / DONE).write_text(content)
     assert Recorded(tmp_path).read() is None
 
