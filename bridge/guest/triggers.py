@@ -103,10 +103,10 @@ class TriggerFiles:
             if not target.is_file():  # the guest has put something else there meanwhile
                 remove_tree(target)
                 continue
+            self._taken_out[number] = target.name  # it has gone from the share, also if the disk is full now
+            del self._steady[name]
             write_atomic(target, text, durable=True)  # or has just begun to write another one over it
             sync_folder(self._shared)
-            del self._steady[name]
-            self._taken_out[number] = target.name
             return True
         return False
 

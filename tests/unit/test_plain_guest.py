@@ -413,6 +413,17 @@ def test_a_trickle_that_cannot_be_taken_out_now_is_later(sending: Sending) -> No
     assert sending.read(TRICKLE_UP, 1) == TrickleUp("news", ("once", ""))
 
 
+def test_a_trickle_that_was_taken_out_as_the_disk_was_full_is_not_lost(sending: Sending) -> None:
+    """The next one of its name used to be moved over it."""
+    sending.write("news", "once\n")
+    sending.read(TRICKLE_UP, 1)
+    (sending.machine / ".trickle.1.news.tmp").mkdir()  # nothing can be written
+    with pytest.raises(OSError, match=r"trickle\.1\.news"):
+        sending.read(TRICKLE_UP, 1, STEADY_S)
+    sending.write("news", "twice\n")
+    assert sending.read(TRICKLE_UP, 1, STEADY_S) == TrickleUp("news", ("once", ""))
+
+
 def test_a_trickle_that_is_no_file_is_left_alone(sending: Sending, caplog: pytest.LogCaptureFixture) -> None:
     (sending.share.guest / "news").symlink_to("/etc/passwd")
     sending.write("more", "x" * (MAX_BYTES + 1))
