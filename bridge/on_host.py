@@ -14,6 +14,7 @@ from . import archives
 from .errors import HostError
 from .job import HostTask, Job
 from .life.sequence import Companions, Part
+from .settle import settle
 
 if TYPE_CHECKING:
     from .host.life import HostLife
@@ -72,6 +73,10 @@ class OnHost:
     def pack(self) -> None:
         """Pack the job's results."""
         archives.pack(self.job)
+
+    def settle(self) -> None:
+        """Make durable what the programs have left."""
+        settle(self.job)
 
     def _program(self, task: HostTask) -> Program:
         from .host.program import Surroundings, prepare

@@ -119,6 +119,7 @@ def _means(host: OnHost, machines: Machines | None) -> Means:
         beside=host.beside,
         unpack=host.unpack,
         pack=host.pack,
+        settle=host.settle,
         place=None if machines is None else machines.place,
         leave_disk=None if machines is None else machines.leave_disk,
     )

@@ -89,7 +89,8 @@ class Means:
     """How the parts of a job are done: each is passed in, for only the caller knows by what.
 
     `place` has the machine's folders, where the job has a machine; `leave_disk` clears one that was set aside.
-    `unpack` unpacks the job's archives, `pack` packs its results; both are called in a thread.
+    `unpack` unpacks the job's archives, `pack` packs its results, `settle` makes durable what the programs of this host
+    have left; all three are called in a thread.
     """
 
     machine_life: Callable[[MachineTask, Part], Life]
@@ -97,6 +98,7 @@ class Means:
     beside: Callable[[tuple[HostTask, ...]], AbstractAsyncContextManager[Companions]]
     unpack: Callable[[], None]
     pack: Callable[[], None]
+    settle: Callable[[], None]
     place: Workplace | None = None
     leave_disk: Callable[[Path], Awaitable[None]] | None = None
 
@@ -225,6 +227,8 @@ class JobLife:
             if (outcome := await self._prepare()) is not None:
                 return outcome
             done = Done(0, self._told.now)
+            if not is_one_machine(self._job):
+                await asyncio.to_thread(self._means.settle)
             await asyncio.to_thread(self._record.write, done)
         if done.tasks > len(self._job.tasks):
             problem = f"it has {len(self._job.tasks)} tasks, but {DONE} says that {done.tasks} are done"
@@ -293,6 +297,7 @@ class JobLife:
         if success and not is_one_machine(self._job):
             self._told.progress(self._after(number))
             if isinstance(task, HostTask):
+                await asyncio.to_thread(self._means.settle)
                 await asyncio.to_thread(part.home, Finished(0, outcome.message))
         return outcome
 

@@ -112,6 +112,7 @@ class Rig:
         self.told: list[Progress] = []
         self.states: list[State] = []
         self.log: list[str] = []
+        self.settled: list[Done | None] = []
         self.beside_cpu_seconds = 0.0
         self.while_it_runs: Callable[[FakeLife], Awaitable[None]] = nothing
         self.while_it_is_left: Callable[[], None] = lambda: None
@@ -153,6 +154,7 @@ class Rig:
             beside=lambda tasks: FakeBeside(self, [task.application for task in tasks]),
             unpack=lambda: self.log.append("unpack"),
             pack=lambda: self.log.append("pack"),
+            settle=lambda: self.settled.append(Recorded(self.folder).read()),
             place=self.place,
             leave_disk=self._leave,
         )
@@ -253,6 +255,13 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert rig.log == ["second", "pack", "home"]
     assert rig.lives[-1].part.spent == Spent(1.5), "the client may know of more than was recorded"
     assert record.read() == Done(2, rig.told[-1])
+
+
+def test_what_is_recorded_as_done_is_on_the_disk(tmp_path: Path) -> None:
+    """A power cut used to leave the record, and take the archives' files and what the programs had written."""
+    rig = Rig(tmp_path)
+    rig.run(job(HOST, HOST), Recorded(tmp_path))
+    assert [done and done.tasks for done in rig.settled] == [None, 0, 1]
 
 
 def test_a_checkpoint_of_the_programs_own_is_recorded(tmp_path: Path) -> None:
