@@ -43,6 +43,7 @@ _IN_THE_WAY = frozenset({None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.
 
 def unpack(job: Job) -> None:
     """Unpack the archives of `job`, over what is there, and note what its directory holds then, unless that was noted.
+    Results that are packed already are an older run's, of which nothing is recorded; they go.
 
     The archives themselves stay. May be called again, also by a job that begins anew: the same comes out. One of which
     the slot knows nothing is left out: not every work unit may have it.
@@ -68,6 +69,9 @@ def unpack(job: Job) -> None:
                         raise ValueError(f"{member.filename!r}: {error.strerror or error}") from error
         except _BROKEN as error:
             raise JobFileError(job.file, 0, "unzip_input", f"{name} cannot be unpacked: {error}") from error
+    if job.zip_output is not None:
+        with host_trouble(f"remove an older {job.zip_output.zipfilename}"):
+            job.path(job.zip_output.zipfilename).unlink(missing_ok=True)
     if job.zip_output is not None and not (job.directory / INITIAL_FILES).exists():
         with host_trouble(f"write {INITIAL_FILES}"):
             names = sorted(os.listdir(job.directory))

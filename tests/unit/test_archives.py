@@ -200,6 +200,17 @@ def test_results_of_a_job_that_begins_anew_are_packed(tmp_path: Path) -> None:
         assert opened.namelist() == ["a.dat"]
 
 
+def test_results_of_an_older_run_are_not_this_ones(tmp_path: Path) -> None:
+    """They used to stay: a second 'vmbridge run' was a success with the results of the first."""
+    wanted = job(tmp_path, output=ZipOutput("out.zip", (r"\.dat$",)))
+    for text in ("first", "second"):
+        unpack(wanted)
+        (tmp_path / "a.dat").write_text(text)
+        pack(wanted)
+        with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+            assert opened.read("a.dat") == text.encode()
+
+
 def test_half_an_archive_is_no_result(tmp_path: Path) -> None:
     """One that a killed start has left used to be packed into itself."""
     wanted = job(tmp_path, output=ZipOutput("out.zip", ("out",)))
