@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import marshal
 import os
@@ -14,7 +15,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CommandFailed, HostError
+from ..errors import CommandFailed, HostError, JobFileError
+from ..job.names import JOB_FILE
 from .leftovers import MARK, end_marked, mark
 from .processes import cpu_seconds, descendants, signal_all
 from .program import NICENESS
@@ -29,6 +31,10 @@ _GONE_WITHIN_S = 30.0
 """The keeper takes 20 seconds at most; see there."""
 
 _BE_KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from bridge.host.keeper import main; main()"
+
+_PASSES = frozenset({0, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO,
+                     errno.EINTR, errno.ETXTBSY})  # fmt: skip
+"""Why a program cannot be started just now; any other reason is its own, or its job file's."""
 
 _count = itertools.count(1)
 
@@ -165,8 +171,12 @@ class LinuxTree:
             self._started.set_result(None)
         elif what == b"failed" and not self._started.done():
             number, _, file = rest.partition(b" ")
-            problem = f"{os.fsdecode(file)}: {os.strerror(int(number))}"
-            self._started.set_exception(CommandFailed(f"{self._program.name} cannot be started: {problem}"))
+            problem = f"{self._program.name} cannot be started: {os.fsdecode(file)}: {os.strerror(int(number))}"
+            passes = int(number) in _PASSES
+            job_file = self._program.slot / JOB_FILE
+            self._started.set_exception(
+                CommandFailed(problem) if passes else JobFileError(job_file, 0, "application", problem)
+            )
         elif what == b"ended":
             self._ended.set_result(int(rest))
         elif what in (b"gone", b"left"):

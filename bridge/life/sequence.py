@@ -172,17 +172,22 @@ class JobLife:
         """Let everything run."""
         self._held = False
         for one in self._all():
-            one.release()
+            if not self._silent or one is self._life:
+                one.release()
 
     def fear(self) -> None:
         """The client is silent and may end us without a word."""
         self._silent = True
+        for companions in self._beside:
+            companions.hold()
         if self._life is not None:
             self._life.fear()
 
     def hope(self) -> None:
         """The client speaks again."""
         self._silent = False
+        for companions in self._beside if not self._held else ():
+            companions.release()
         if self._life is not None:
             self._life.hope()
 
@@ -265,7 +270,7 @@ class JobLife:
     async def _begin_beside(self, stack: AsyncExitStack, programs: tuple[HostTask, ...]) -> None:
         if programs:
             self._beside.append(await stack.enter_async_context(self._means.beside(programs)))
-            if self._held:
+            if self._held or self._silent:
                 self._beside[-1].hold()
 
     def _beside_cpu_seconds(self) -> float:

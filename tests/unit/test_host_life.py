@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bridge.errors import CommandFailed, HostError
+from bridge.errors import HostError, JobFileError
 from bridge.host import beside as beside_module
 from bridge.host.beside import Beside, beside
 from bridge.host.life import HostLife
@@ -113,13 +113,15 @@ def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
     (tmp_path / "app").write_text("\0")
     (tmp_path / "app").chmod(0o755)
     _, outcome = live(Program(name="app", argv=(str(tmp_path / "app"),), slot=tmp_path, cwd=tmp_path))
-    assert outcome.end is End.BRIDGE_FAILED and isinstance(outcome.error, CommandFailed)
-    assert outcome.message == f"app cannot be started: {tmp_path}/app: Exec format error"
+    assert outcome.end is End.BRIDGE_FAILED
+    assert isinstance(outcome.error, JobFileError), "trying again would not help"
+    assert outcome.message.endswith(f"app cannot be started: {tmp_path}/app: Exec format error")
 
 
 def test_an_output_that_cannot_be_opened(tmp_path: Path) -> None:
     _, outcome = live(replace(shell(tmp_path, "true"), stdout=tmp_path / "no" / "out"))
-    assert outcome.message == f"app cannot be started: {tmp_path}/no/out: No such file or directory"
+    assert isinstance(outcome.error, JobFileError), "trying again would not help"
+    assert outcome.message.endswith(f"app cannot be started: {tmp_path}/no/out: No such file or directory")
 
 
 def test_abort(tmp_path: Path) -> None:
@@ -435,7 +437,8 @@ def test_a_pipe_with_nobody_at_the_other_end_holds_nothing_up(tmp_path: Path) ->
     _, outcome = live(replace(shell(tmp_path, "cat >out"), stdin=tmp_path / "pipe"))
     assert outcome.end is End.SUCCESS and (tmp_path / "out").read_bytes() == b""
     _, outcome = live(replace(shell(tmp_path, "true"), stdout=tmp_path / "pipe"))
-    assert outcome.message == f"app cannot be started: {tmp_path}/pipe: No such device or address"
+    assert isinstance(outcome.error, JobFileError), "trying again would not help"
+    assert outcome.message.endswith(f"app cannot be started: {tmp_path}/pipe: No such device or address")
 
 
 def test_without_names_the_streams_are_the_bridges(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -515,7 +518,7 @@ def test_one_that_cannot_be_started_ends_the_others(tmp_path: Path) -> None:
         async with beside([shell(tmp_path, "echo $$ >a; sleep 1000"), missing]):
             raise AssertionError("it was started")
 
-    with pytest.raises(CommandFailed, match="missing cannot be started: /nonexistent: No such file or directory"):
+    with pytest.raises(JobFileError, match="missing cannot be started: /nonexistent: No such file or directory"):
         asyncio.run(go())
     if (tmp_path / "a").exists() and (tmp_path / "a").read_text():
         assert has_ended(int((tmp_path / "a").read_text()))

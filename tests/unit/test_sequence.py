@@ -349,6 +349,22 @@ def test_orders_reach_whoever_runs_and_whoever_comes(tmp_path: Path) -> None:
     assert "hold those beside" in rig.log
 
 
+def test_what_runs_beside_stands_still_while_there_is_a_reason(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+
+    async def orders(life: FakeLife) -> None:
+        rig.life.fear()
+        rig.life.hold()
+        rig.life.hope()
+        rig.life.release()
+        rig.log.append("the work")
+
+    rig.while_it_runs = orders
+    rig.run(job(HOST, daemons=(HostTask("daemon"),)))
+    still = [entry for entry in rig.log if "beside" in entry or entry == "the work"]
+    assert still == ["hold those beside", "hold those beside", "release those beside", "the work"]
+
+
 @pytest.mark.parametrize(("order", "end"), [("quit", End.INTERRUPTED), ("abort", End.ABORTED)])
 def test_an_order_to_end_is_obeyed_between_tasks(tmp_path: Path, order: str, end: End) -> None:
     """The task under way may just have succeeded: the next one does not begin."""
