@@ -10,7 +10,9 @@ bytes: no dates, no paths of this machine, archives without owners.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +27,12 @@ __all__ = ["BuildError", "build_agent", "build_library", "build_mount_hook", "ma
 WIRE = SOURCES / "wire"
 LIBRARY_SOURCES = (
     SOURCES / "libboinc" / "boinc_api.c",
+    SOURCES / "libboinc" / "cxx_names.c",
+    SOURCES / "libboinc" / "diagnostics.c",
+    SOURCES / "libboinc" / "fortran.c",
+    SOURCES / "libboinc" / "graphics.c",
     SOURCES / "libboinc" / "init_data.c",
+    SOURCES / "libboinc" / "nothing.c",
     SOURCES / "libboinc" / "numbered.c",
     SOURCES / "libboinc" / "sections.c",
     WIRE / "encode.c",
@@ -99,31 +106,54 @@ def _build_static(target: Path, arch: str, sources: Sequence[Path]) -> Path:
     return target
 
 
-def _compile(cc: str, source: Path, objects: Path) -> str:
+def _compile(compiler: str, source: Path, objects: Path, flags: Sequence[str] = COMMON_FLAGS) -> str:
     """Compile one source; the base address independent code serves .a and .so alike."""
     target = objects / f"{source.stem}.o"
-    flags = ["-O2", "-fPIC", "-fvisibility=hidden", "-pthread", *COMMON_FLAGS]
-    _run([cc, *flags, "-c", str(source), "-o", str(target)], "a C compiler (Debian: gcc)")
+    words = ["-O2", "-fPIC", "-fvisibility=hidden", "-pthread", *flags]
+    _run([compiler, *words, "-c", str(source), "-o", str(target)], "a compiler (Debian: gcc, g++)")
     return str(target)
 
 
-def build_library(outdir: Path, cc: str = "cc") -> None:
+def _compile_init_data(cxx: str, headers: Sequence[Path], objects: Path) -> str:
+    """Compile the one source that needs BOINC's headers. It uses nothing of C++'s library, so programs in C link."""
+    folders = [word for folder in headers for word in ("-isystem", str(folder))]
+    flags = ["-fno-exceptions", "-fno-rtti", f"-ffile-prefix-map={SOURCES}=guest_side", *WARNINGS, *folders]
+    return _compile(cxx, SOURCES / "libboinc" / "boinc_init_data.cpp", objects, flags)
+
+
+def _major_version(headers: Sequence[Path]) -> int:
+    """Return the number in the shared library's name, by which a program that is linked with BOINC's looks for it."""
+    for folder in headers:
+        with contextlib.suppress(OSError):
+            text = (folder / "version.h").read_text(errors="replace")
+            if found := re.search(r"^#define BOINC_MAJOR_VERSION (\d+)$", text, re.MULTILINE):
+                return int(found[1])
+    return 7
+
+
+def build_library(outdir: Path, cc: str = "cc", headers: Sequence[Path] = (), cxx: str = "c++") -> None:
     """Build ``libboinc_api.a`` and ``libboinc_api.so`` in ``outdir`` unless they are fresh.
 
+    :param headers: folders of BOINC's own headers, to serve also programs that were compiled with these; then it is
+        always built, for nothing tells with which headers it was before.
     :raise BuildError: the compiler or ``ar`` is missing or refuses.
     """
     archive, shared = outdir / "libboinc_api.a", outdir / "libboinc_api.so"
+    named = outdir / f"{shared.name}.{_major_version(headers)}"
     sources = [*_code(SOURCES / "libboinc"), *_code(WIRE), Path(__file__)]
-    if _is_fresh(archive, sources) and _is_fresh(shared, sources):
+    if not headers and all(_is_fresh(built, sources) for built in (archive, shared, named)):
         return
     outdir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=outdir, prefix=".build-") as scratch:
         new = Path(scratch)
         objects = [_compile(cc, source, new) for source in LIBRARY_SOURCES]
+        if headers:
+            objects.append(_compile_init_data(cxx, headers, new))
         _run(["ar", "rcD", str(new / archive.name), *objects], "binutils")
-        linking = ["-shared", "-pthread", "-Wl,-soname,libboinc_api.so", "-Wl,--build-id=none"]
+        linking = ["-shared", "-pthread", f"-Wl,-soname,{named.name}", "-Wl,--build-id=none"]
         _run([cc, *linking, "-o", str(new / shared.name), *objects], "a C compiler")
-        for built in (archive, shared):
+        (new / named.name).symlink_to(shared.name)
+        for built in (archive, shared, named):
             (new / built.name).replace(built)
 
 

@@ -16,11 +16,19 @@ from ..errors import HostError, host_trouble
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--cc", default="cc", show_default=True, help="The C compiler that will also compile your program.")
-def library(directory: Path, cc: str) -> None:
+@click.option(
+    "--headers",
+    multiple=True,
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="BOINC's own headers, such as /usr/include/boinc: serve programs compiled with these, too. May be repeated.",
+)
+@click.option("--cxx", default="c++", show_default=True, help="The C++ compiler, used with --headers only.")
+def library(directory: Path, cc: str, headers: tuple[Path, ...], cxx: str) -> None:
     """Build the fake BOINC library into DIR: boinc_api.h, libboinc_api.a and libboinc_api.so."""
     with host_trouble(f"write to {directory}"):
         try:
-            build_library(directory, cc=cc)
+            build_library(directory, cc=cc, headers=headers, cxx=cxx)
         except BuildError as error:
             raise HostError(str(error)) from error
         shutil.copy(include_dir() / "boinc_api.h", directory)

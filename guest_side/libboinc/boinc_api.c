@@ -13,6 +13,7 @@
 #include "boinc_api.h"
 #include "../wire/wire.h"
 #include "init_data.h"
+#include "inside.h"
 #include "numbered.h"
 #include "sections.h"
 
@@ -29,8 +30,10 @@
 
 #if defined(__GNUC__)
 #define PUBLIC __attribute__((visibility("default")))
+#define YIELDING __attribute__((weak)) /* to the same function of BOINC's libboinc, if a static program links that too */
 #else
 #define PUBLIC
+#define YIELDING
 #endif
 
 #define ERR_WRITE (-103)
@@ -42,7 +45,8 @@
 #define VARIETY_LONGEST 255
 #define NAME_LONGEST 200 /* so that names made from it are no longer than names may be */
 #define NEVER INT64_MAX
-#define HALF_A_SECOND 500000000 /* nanoseconds, as all times here */
+#define SECOND INT64_C(1000000000) /* nanoseconds, as all times here */
+#define HALF_A_SECOND (SECOND / 2)
 #define DEFAULT_PERIOD 300
 #define LONGEST_PERIOD 100000000 /* seconds; ten times that still fits */
 #define UNSET (-1.0)
@@ -56,6 +60,8 @@ static atomic_bool idle; /* our thread wants to be woken by a change */
 static atomic_bool checkpoint_due;
 static _Atomic(volatile char *) asked; /* the first byte of the spool's `save`, which is '1' while the host asks; NULL: none */
 
+PUBLIC bool boinc_disable_timer_thread;
+
 /* Everything below is guarded by `lock`. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake_up;
@@ -67,8 +73,12 @@ static bool woken;
 static const char *spool; /* NULL: standalone */
 static bool reporting;
 static int64_t period;
+static int64_t least_period;
 static int64_t due_at = NEVER;
 static int64_t checkpoints;
+static double checkpoint_cpu; /* of boinc_report_app_status */
+static FUNC_PTR callback;
+static int64_t callback_at = NEVER;
 static double told_fraction = UNSET, told_fpops = UNSET, told_intops = UNSET;
 
 /* ------------------------------------------------------------- clocks -- */
@@ -225,6 +235,27 @@ static void mark_due(int64_t now)
     atomic_store_explicit(&checkpoint_due, true, memory_order_relaxed);
 }
 
+/* Call the program's function, if it is time, without the lock: it may call anything here. Returns whether it did. */
+static bool call_back(int64_t now)
+{
+    FUNC_PTR function = callback;
+
+    if (now < callback_at)
+        return false;
+    callback_at = now + SECOND;
+    pthread_mutex_unlock(&lock);
+    function();
+    pthread_mutex_lock(&lock);
+    return true;
+}
+
+static int64_t earliest(int64_t until)
+{
+    if (due_at < until)
+        until = due_at;
+    return callback_at < until ? callback_at : until;
+}
+
 static void wait_until(int64_t until)
 {
     struct timespec at = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
@@ -242,7 +273,8 @@ static bool sleep_until(int64_t until, bool may_wake)
 
     while ((now = nanoseconds(CLOCK_MONOTONIC)) < until && !(may_wake && woken)) {
         mark_due(now);
-        wait_until(due_at < until ? due_at : until);
+        if (!call_back(now))
+            wait_until(earliest(until));
     }
     mark_due(now);
     return may_wake && woken;
@@ -400,12 +432,19 @@ static bool read_init_data(void)
     return found;
 }
 
+static void raise_period(void)
+{
+    if (period < least_period)
+        period = least_period;
+}
+
 static int initialize(const BOINC_OPTIONS *options)
 {
     initialized = true;
     spool = find_spool();
     reporting = spool != NULL && options->main_program && options->send_status_msgs;
     period = parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
+    raise_period();
     began = nanoseconds(CLOCK_MONOTONIC);
     due_at = began + period;
     read_init_data();
@@ -413,7 +452,7 @@ static int initialize(const BOINC_OPTIONS *options)
     if (reporting)
         atomic_store(&asked, map_asked());
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    return start_thread();
+    return boinc_disable_timer_thread ? 0 : start_thread();
 }
 
 PUBLIC int boinc_init_options(BOINC_OPTIONS *options)
@@ -438,9 +477,26 @@ PUBLIC int boinc_init(void)
     return boinc_init_options(&all);
 }
 
-/* After `finished` nothing more is to be said. */
+PUBLIC int boinc_init_parallel(void)
+{
+    return boinc_init();
+}
+
+int api_start_thread(void)
+{
+    int error = 0;
+
+    pthread_mutex_lock(&lock);
+    if (initialized && !thread_runs)
+        error = start_thread();
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+/* After `finished` nothing more is to be said, and nobody is called. */
 static void tell_end(int status)
 {
+    callback_at = NEVER;
     if (said_fraction() != UNSET)
         publish_fraction(said_fraction());
     publish_creditreport(said_count(&fpops, told_fpops), said_count(&intops, told_intops));
@@ -465,6 +521,20 @@ PUBLIC int boinc_fraction_done(double value)
     return 0;
 }
 
+PUBLIC int boinc_report_app_status(double cpu, double cpu_at_checkpoint, double value)
+{
+    bool saved;
+
+    (void)cpu;
+    boinc_fraction_done(value);
+    pthread_mutex_lock(&lock);
+    saved = cpu_at_checkpoint > checkpoint_cpu;
+    if (saved)
+        checkpoint_cpu = cpu_at_checkpoint;
+    pthread_mutex_unlock(&lock);
+    return saved ? boinc_checkpoint_completed() : 0;
+}
+
 PUBLIC double boinc_get_fraction_done(void)
 {
     return atomic_load_explicit(&fraction, memory_order_relaxed);
@@ -475,6 +545,12 @@ PUBLIC void boinc_ops_cumulative(double fp, double integer)
     atomic_store_explicit(&fpops, fp, memory_order_relaxed);
     atomic_store_explicit(&intops, integer, memory_order_relaxed);
     note_change();
+}
+
+/* Credit is cobblestones; a hundred of them are a day of a thousand million operations a second. */
+PUBLIC void boinc_set_credit_claim(double credit)
+{
+    boinc_ops_cumulative(credit * 8.64e11, 0);
 }
 
 PUBLIC int boinc_time_to_checkpoint(void)
@@ -507,6 +583,29 @@ PUBLIC int boinc_checkpoint_completed(void)
     return 0;
 }
 
+PUBLIC int boinc_set_min_checkpoint_period(int seconds)
+{
+    int64_t now = nanoseconds(CLOCK_MONOTONIC);
+
+    pthread_mutex_lock(&lock);
+    least_period = seconds * SECOND;
+    raise_period();
+    if (thread_runs && due_at < now + least_period)
+        due_at = now + least_period;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+PUBLIC void boinc_register_timer_callback(FUNC_PTR function)
+{
+    pthread_mutex_lock(&lock);
+    callback = function;
+    callback_at = function == NULL ? NEVER : nanoseconds(CLOCK_MONOTONIC) + SECOND;
+    if (thread_runs)
+        pthread_cond_signal(&wake_up);
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---------------------------------------------------- what is known -- */
 
 PUBLIC int boinc_parse_init_data_file(void)
@@ -528,6 +627,23 @@ PUBLIC int vmbridge_init_data(struct APP_INIT_DATA *data, size_t size)
     memcpy(data, &init_data, size < sizeof init_data ? size : sizeof init_data);
     pthread_mutex_unlock(&lock);
     return 0;
+}
+
+void api_known_text(const char *key, char *out, size_t size)
+{
+    pthread_mutex_lock(&lock);
+    init_data_text(&init_data, key, out, size);
+    pthread_mutex_unlock(&lock);
+}
+
+double api_known_number(const char *key)
+{
+    double value;
+
+    pthread_mutex_lock(&lock);
+    value = init_data_number(&init_data, key);
+    pthread_mutex_unlock(&lock);
+    return value;
 }
 
 PUBLIC double boinc_worker_thread_cpu_time(void)
@@ -593,7 +709,7 @@ static size_t find_target(char *begin, const char **target)
     return (size_t)(close - *target);
 }
 
-PUBLIC int boinc_resolve_filename(const char *logical, char *physical, int size)
+PUBLIC YIELDING int boinc_resolve_filename(const char *logical, char *physical, int size)
 {
     char begin[4096];
     const char *target;

@@ -33,6 +33,7 @@
 
 #ifdef __cplusplus
 #include <string>
+#include <vector>
 #endif
 
 #ifdef __cplusplus
@@ -53,8 +54,7 @@ int boinc_init(void);
  * nothing, as a forked child. With handle_process_control 0 the library
  * leaves SIGTERM alone; with direct_process_action 0 it only sets
  * boinc_status.quit_request, and the program has five seconds to save and
- * exit. The other members, and boinc_init_parallel's multi_thread, mean
- * nothing here: what is suspended is the machine.
+ * exit. The other members mean nothing here: what is suspended is the machine.
  *
  * Returns as boinc_init; -116 if `options` is NULL.
  */
@@ -70,6 +70,9 @@ typedef struct BOINC_OPTIONS {
 } BOINC_OPTIONS;
 
 int boinc_init_options(BOINC_OPTIONS *options);
+
+/* As boinc_init, for programs of several threads or processes, which need nothing special here. */
+int boinc_init_parallel(void);
 
 /*
  * Report that the work is over and end the process as exit(status) does;
@@ -93,6 +96,9 @@ double boinc_get_fraction_done(void);
  */
 void boinc_ops_cumulative(double fp, double integer);
 
+/* As boinc_ops_cumulative(credit * 8.64e11, 0). Credit of the whole work, those before a restart included. */
+void boinc_set_credit_claim(double credit);
+
 /*
  * Ask whether the program should write a checkpoint now.
  *
@@ -114,6 +120,25 @@ int boinc_time_to_checkpoint(void);
  * the next checkpoint, but for outputs, which may grow. Returns 0.
  */
 int boinc_checkpoint_completed(void);
+
+/* Let no less than so many seconds pass between two checkpoints, from now on. Returns 0. */
+int boinc_set_min_checkpoint_period(int seconds);
+
+/*
+ * For programs that look after others: report `fraction`, and a checkpoint if
+ * `cpu_at_checkpoint` is more than in the last call. The CPU time is measured
+ * outside of the program. Returns 0.
+ */
+int boinc_report_app_status(double cpu, double cpu_at_checkpoint, double fraction);
+
+/*
+ * Have `function` called once a second, by the library's thread, from
+ * boinc_init until boinc_finish; NULL: no more. It may call everything here.
+ * While it runs nothing is reported, and no checkpoint becomes due.
+ */
+typedef void (*FUNC_PTR)(void);
+
+void boinc_register_timer_callback(FUNC_PTR function);
 
 /*
  * Do not let me be ended from here to there: around the writing of a file
@@ -137,6 +162,9 @@ void boinc_end_critical_section(void);
  * still and cannot look, an aborted one is gone, and sizes and the network
  * are the host's affair.
  */
+typedef enum SPORADIC_CA_STATE { CA_NONE, CA_DONT_COMPUTE, CA_COULD_COMPUTE, CA_COMPUTING } SPORADIC_CA_STATE;
+typedef enum SPORADIC_AC_STATE { AC_NONE, AC_DONT_WANT_COMPUTE, AC_WANT_COMPUTE } SPORADIC_AC_STATE;
+
 typedef struct BOINC_STATUS {
     int no_heartbeat;
     int suspended;
@@ -146,6 +174,7 @@ typedef struct BOINC_STATUS {
     double working_set_size;
     double max_working_set_size;
     int network_suspended;
+    SPORADIC_CA_STATE ca_state;
 } BOINC_STATUS;
 
 extern volatile BOINC_STATUS boinc_status;
@@ -270,7 +299,8 @@ typedef struct APP_INIT_DATA {
  *
  * Compiled by the program, so that the library knows how large its structure
  * is; and so that a program that was compiled with BOINC's own headers, where
- * it is another one, does not link instead of reading nonsense.
+ * it is another one, does not link instead of reading nonsense, unless the
+ * library was built with these headers and fills theirs.
  */
 int vmbridge_init_data(struct APP_INIT_DATA *data, size_t size);
 
@@ -293,6 +323,46 @@ double boinc_elapsed_time(void);
 
 /* Returns 1 if nothing is reported because VMBRIDGE_SPOOL is not set, else 0. */
 int boinc_is_standalone(void);
+
+/*
+ * A program that crashes (SIGSEGV, SIGABRT and their like, where they are not
+ * handled yet) then says on standard error where it was, and exits with 193
+ * or the code given. Standard output and error stay what they are, whatever
+ * the flags: they are the job's. Returns 0; -178 if called before, or with
+ * flags that contradict each other.
+ *
+ * In BOINC all this lies in libboinc. The names that BOINC's diagnostics.h has
+ * besides are here as well, and do nothing.
+ */
+int boinc_init_diagnostics(int flags);
+int boinc_init_graphics_diagnostics(int flags);
+int diagnostics_init(int flags, const char *stdout_prefix, const char *stderr_prefix);
+int diagnostics_is_initialized(void); /* 1 or 0 */
+int diagnostics_is_flag_set(int flags); /* 1 if any of them was given, or 0 */
+int boinc_install_signal_handlers(void); /* by itself; 0 */
+void boinc_set_signal_handler(int number, void (*handler)(int)); /* unless it has one */
+void boinc_set_signal_handler_force(int number, void (*handler)(int));
+void set_signal_exit_code(int code);
+void boinc_trace(const char *format, ...); /* to standard error, like the next one */
+void boinc_info(const char *format, ...);
+
+/*
+ * These are here so that programs link, and do nothing. Whether there is a
+ * network the job says and the client decides, and boinc_network_poll returns
+ * 0: go on. There is no screen and no web page. boinc_finish_diag,
+ * boinc_suspend_other_activities and boinc_resume_other_activities return 0.
+ */
+void boinc_need_network(void);
+int boinc_network_poll(void);
+void boinc_network_done(void);
+void boinc_network_usage(double sent, double received);
+int boinc_suspend_other_activities(void);
+int boinc_resume_other_activities(void);
+void boinc_ops_per_cpu_sec(double fp, double integer);
+void boinc_web_graphics_url(char *url);
+void boinc_remote_desktop_addr(char *address);
+int boinc_finish_diag(void);
+void diagnostics_set_max_file_sizes(double stdout_size, double stderr_size);
 
 #ifdef __cplusplus
 }
@@ -324,6 +394,66 @@ inline int boinc_upload_status(std::string &name)
 {
     return boinc_upload_status(name.c_str());
 }
+
+/* As boinc_resolve_filename, with names of up to 4,095 bytes; `physical` is left alone if it fails. */
+inline int boinc_resolve_filename_s(const char *logical, std::string &physical)
+{
+    std::vector<char> name(4096);
+    int error = boinc_resolve_filename(logical, &name[0], 4096);
+
+    if (error == 0)
+        physical = &name[0];
+    return error;
+}
+
+/* Write `date time (process id):` to `buffer`, as far as it goes, in local time. Returns `buffer`. */
+char *boinc_msg_prefix(char *buffer, int size);
+
+/* As boinc_finish; the message goes to standard error. */
+int boinc_finish_message(int status, const char *message, bool is_notice);
+
+/*
+ * A machine's program cannot be put off till later: this returns -108, as
+ * BOINC's does where it cannot write its file. The reason goes to standard
+ * error.
+ */
+int boinc_temporary_exit(int delay, const char *reason = NULL, bool is_notice = false);
+
+/* As boinc_report_app_status; the others are measured outside. */
+int boinc_report_app_status_aux(double cpu, double cpu_at_checkpoint, double fraction, int other_pid, double sent,
+                                double received);
+int boinc_report_app_status_aux(double cpu, double cpu_at_checkpoint, double fraction, int other_pid, double sent,
+                                double received, double working_set);
+
+/*
+ * Memory of `size` bytes, all 0, which the processes of the machine that work
+ * in this directory share as the file boinc_PROGRAM_0. NULL if there is no
+ * room, no file or no such name. There is no screen: the status is written
+ * nowhere (0), and found nowhere (-108).
+ */
+void *boinc_graphics_make_shmem(const char *program, int size);
+void *boinc_graphics_get_shmem(const char *program);
+int boinc_write_graphics_status(double cpu, double elapsed, double fraction);
+int boinc_parse_graphics_status(double *updated, double *cpu, double *elapsed, double *fraction, BOINC_STATUS *status);
+
+/*
+ * Set before boinc_init if the library shall have no thread. Then nothing is
+ * reported and no checkpoint becomes due but by boinc_checkpoint_completed,
+ * boinc_finish and the host's own question, until start_timer_thread is
+ * called, which returns 0 or an errno.
+ */
+extern bool boinc_disable_timer_thread;
+int start_timer_thread(void);
+int boinc_init_options_general(BOINC_OPTIONS &options); /* as boinc_init_options */
+void options_defaults(BOINC_OPTIONS &options); /* as boinc_options_defaults */
+
+/* A machine is never asked to compute only now and then: the state is CA_NONE for ever. Returns 0 for a directory. */
+void boinc_sporadic_set_ac_state(SPORADIC_AC_STATE state);
+SPORADIC_CA_STATE boinc_sporadic_get_ca_state();
+int boinc_sporadic_dir(const char *directory);
+void boinc_waiting_for_network(bool waiting); /* does nothing */
+extern volatile bool got_heartbeat_message; /* true: boinc_status holds from the beginning */
+extern const char *api_version; /* whose interface this is */
 #endif
 
 #endif

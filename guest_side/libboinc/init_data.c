@@ -18,6 +18,7 @@ struct place {
 #define PLACE(type, member) {#member, type, offsetof(struct APP_INIT_DATA, member)}
 #define HOST_PLACE(type, member) {#member, type, offsetof(struct APP_INIT_DATA, host_info.member)}
 
+/* What the file may say; no other key of it counts. */
 static const struct place places[] = {
     PLACE(TEXT, app_name), PLACE(TEXT, wu_name), PLACE(TEXT, result_name),
     PLACE(INTEGER, app_version), PLACE(INTEGER, major_version),
@@ -29,6 +30,30 @@ static const struct place places[] = {
     PLACE(NUMBER, fraction_done_start), PLACE(NUMBER, fraction_done_end),
     HOST_PLACE(NUMBER, p_fpops), HOST_PLACE(NUMBER, p_iops),
 };
+
+/* What is known here. */
+static const struct place own_places[] = {
+    PLACE(TEXT, project_dir), PLACE(TEXT, boinc_dir), PLACE(NUMBER, checkpoint_period),
+    PLACE(INTEGER, gpu_device_num), PLACE(INTEGER, gpu_opencl_dev_index),
+    HOST_PLACE(INTEGER, p_ncpus), HOST_PLACE(NUMBER, m_nbytes),
+};
+
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+static const struct place *find_in(const struct place *table, size_t count, const char *key)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(key, table[i].key) == 0)
+            return &table[i];
+    return NULL;
+}
+
+static const struct place *find_any(const char *key)
+{
+    const struct place *place = find_in(places, COUNT(places), key);
+
+    return place != NULL ? place : find_in(own_places, COUNT(own_places), key);
+}
 
 /* ----------------------------------------------------------- numbers -- */
 
@@ -102,14 +127,14 @@ static void put_value(struct APP_INIT_DATA *data, const struct place *place, con
 static void take_line(struct APP_INIT_DATA *data, char *line)
 {
     char *space = strchr(line, ' ');
-    size_t i;
+    const struct place *place;
 
     if (space == NULL)
         return;
     *space = '\0';
-    for (i = 0; i < sizeof places / sizeof *places; i++)
-        if (strcmp(line, places[i].key) == 0)
-            put_value(data, &places[i], space + 1);
+    place = find_in(places, COUNT(places), line);
+    if (place != NULL)
+        put_value(data, place, space + 1);
 }
 
 static void take_lines(struct APP_INIT_DATA *data, char *text)
@@ -161,4 +186,28 @@ bool init_data_read(struct APP_INIT_DATA *data, const char *spool)
     text[len] = '\0';
     take_lines(data, text);
     return true;
+}
+
+/* ----------------------------------------------------------- by name -- */
+
+void init_data_text(const struct APP_INIT_DATA *data, const char *key, char *out, size_t size)
+{
+    const struct place *place = find_any(key);
+    const char *text = place == NULL ? "" : (const char *)data + place->at;
+    size_t len = strlen(text);
+
+    if (len > size - 1)
+        len = size - 1;
+    memcpy(out, text, len);
+    out[len] = '\0';
+}
+
+double init_data_number(const struct APP_INIT_DATA *data, const char *key)
+{
+    const struct place *place = find_any(key);
+    const void *at = place == NULL ? NULL : (const char *)data + place->at;
+
+    if (place == NULL)
+        return 0;
+    return place->type == INTEGER ? *(const int *)at : *(const double *)at;
 }

@@ -9,6 +9,8 @@
 
 /* The library is linked into other people's programs: the names of what it uses must not meet theirs. */
 #define init_data_read vmbridge_init_data_read
+#define init_data_text vmbridge_init_data_text
+#define init_data_number vmbridge_init_data_number
 
 /*
  * Fill `data` with what the file in the spool says (NULL: there is no spool),
@@ -16,5 +18,11 @@
  * file; without one there are the defaults.
  */
 bool init_data_read(struct APP_INIT_DATA *data, const char *spool);
+
+/* Copy what is known under the name of a member to `out`, which has room for `size` bytes; what is not known is empty. */
+void init_data_text(const struct APP_INIT_DATA *data, const char *key, char *out, size_t size);
+
+/* Returns what is known under the name of a member; 0 if nothing is. */
+double init_data_number(const struct APP_INIT_DATA *data, const char *key);
 
 #endif

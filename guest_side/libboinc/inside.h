@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inside.h - what boinc_api.c does for the library's other sources. Needs none of the library's structures. */
+#ifndef VMBRIDGE_INSIDE_H
+#define VMBRIDGE_INSIDE_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library is linked into other people's programs: the names of what it uses must not meet theirs. */
+#define api_start_thread vmbridge_start_thread
+#define api_known_text vmbridge_known_text
+#define api_known_number vmbridge_known_number
+
+/* Start the library's thread if boinc_init has not. Returns 0 or an errno. */
+int api_start_thread(void);
+
+/* What is known of the job, by the name of a member of APP_INIT_DATA: init_data.h. */
+void api_known_text(const char *key, char *out, size_t size);
+double api_known_number(const char *key);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
