@@ -6,6 +6,7 @@
  */
 #include "boinc_api.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #if defined(__GNUC__)
@@ -15,6 +16,20 @@
 #endif
 
 #define NAME_SIZE 4096
+
+#if defined(__GNUC__)
+/*
+ * libgfortran, when there is a second thread, calls these without having asked
+ * for them, and a static program has only what somebody asked for. Without
+ * them it crashes at its end, after all has gone well.
+ */
+typedef void (*any_function)(void);
+static const any_function libgfortran_calls[] __attribute__((used)) = {
+    (any_function)pthread_mutex_init, (any_function)pthread_mutex_destroy, (any_function)pthread_mutex_trylock,
+    (any_function)pthread_cond_init, (any_function)pthread_cond_destroy, (any_function)pthread_cond_wait,
+    (any_function)pthread_cond_broadcast,
+};
+#endif
 
 PUBLIC void boinc_init_(void)
 {

@@ -319,6 +319,56 @@ def test_the_names_that_fortran_calls(plain: Path, tmp_path: Path) -> None:
     assert (tmp_path / "finished").read_text() == "code 0\n"
 
 
+NEEDED = r"""
+#include <pthread.h>
+#pragma weak pthread_mutex_init
+#pragma weak pthread_mutex_destroy
+#pragma weak pthread_cond_destroy
+#pragma weak pthread_cond_broadcast
+extern void boinc_init_(void);
+int main(void) {
+    boinc_init_();
+    return !pthread_mutex_init + !pthread_mutex_destroy + !pthread_cond_destroy + !pthread_cond_broadcast;
+}
+"""
+
+
+def test_a_static_program_has_what_libgfortran_calls(plain: Path, tmp_path: Path) -> None:
+    """It used to call address 0 when the program ended: its references are weak, as these are."""
+    (tmp_path / "program.c").write_text(NEEDED)
+    link = ["-static", "program.c", f"{plain}/libboinc_api.a", "-lpthread", "-o", "program"]
+    subprocess.run(["cc", *link], cwd=tmp_path, check=True)
+    run(tmp_path)
+
+
+IN_FORTRAN = """\
+program worker
+  implicit none
+  double precision :: seconds
+  character(len=64) :: name
+  call boinc_init()
+  call boincrf('link', name)
+  if (trim(name) /= 'there') stop 3
+  call boinc_fraction_done(0.25d0)
+  call boinc_checkpoint_completed()
+  call boinc_wu_cpu_time(seconds)
+  if (seconds < 0) stop 4
+  print *, 'ok'
+  call boinc_finish(0)
+end program
+"""
+
+
+@pytest.mark.skipif(shutil.which("gfortran") is None, reason="there is no gfortran here")
+def test_a_fortran_program(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.f90").write_text(IN_FORTRAN)
+    (tmp_path / "link").write_text("<soft_link>there</soft_link>\n")
+    link = ["-static", "program.f90", f"{plain}/libboinc_api.a", "-lpthread", "-o", "program"]
+    subprocess.run(["gfortran", *link], cwd=tmp_path, check=True)
+    assert run(tmp_path, VMBRIDGE_SPOOL=str(tmp_path)).strip() == "ok"
+    assert (tmp_path / "finished").read_text() == "code 0\n"
+
+
 # ------------------------------------------------------------------ calls
 
 
