@@ -363,7 +363,7 @@ def test_the_wheel_brings_the_guest_along(tmp_path: Path) -> None:
         )
         assert found.stdout == (REPOSITORY / "build" / "guest" / arch / "agent").read_bytes()
         assert (site / f"guest_side/prebuilt/{arch}/mount_hook").is_file()
-    for name in ("guest_side/libboinc/boinc_api.c", "guest_side/hook/hook.h", "guest_side/wire/wire.h",
-                 "guest_side/examples/lennard_jones/job.xml", "protocol/verify_share.sh",
+    for name in ("guest_side/libboinc/boinc_api.c", "guest_side/libboinc/boinc_init_data.cpp", "guest_side/hook/hook.h",
+                 "guest_side/wire/wire.h", "guest_side/examples/lennard_jones/job.xml", "protocol/verify_share.sh",
                  "bridge/bundle/main_program"):  # fmt: skip
         assert (site / name).is_file(), name

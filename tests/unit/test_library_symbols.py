@@ -184,6 +184,17 @@ def test_the_list_is_that_of_the_real_library() -> None:
     assert symbols(REAL_LIBRARY, "-D") == names(IN_C, IN_CXX, DATA) | set(EXCUSED)
 
 
+@needs_real
+def test_no_name_is_twice_in_a_static_program_with_libboinc(plain: Path) -> None:
+    """Ours yields (nm: W) where both define the same."""
+    listing = subprocess.run(
+        ["nm", "-g", "--defined-only", f"{plain}/libboinc_api.a"], check=True, stdout=subprocess.PIPE, text=True
+    )
+    fields = [line.split() for line in listing.stdout.splitlines()]
+    ours = {words[2] for words in fields if len(words) == 3 and words[1] not in "WV"}
+    assert not ours & symbols(REAL_LIBRARY.parent / "libboinc.a", "-g")
+
+
 # ------------------------------------------------------------------ C++
 
 
