@@ -1,5 +1,7 @@
 """Bytes to message and back. Pure; every R rule of docs/PROTOCOL.md is enforced here, and the order in which broken
-rules are named is the document's."""
+rules are named is the document's.
+
+Guests of Python 3.7 use this file too (`guest_side/python/bundle.py`)."""
 
 from __future__ import annotations
 
@@ -93,13 +95,14 @@ def _lines(data: bytes, limit: int) -> Iterator[str]:
     lines = text[:-1].split("\n")
     if len(lines) > MAX_LINES:
         raise RemoteProtocolError("R4", f"{len(lines):,} lines, more than {MAX_LINES:,}")
-    return (_line(line.removesuffix("\r")) for line in lines)
+    return (_line(line[:-1] if line.endswith("\r") else line) for line in lines)
 
 
 def _line(line: str) -> str:
     if len(line.encode()) > MAX_LINE_BYTES:
         raise RemoteProtocolError("R5", f"a line of more than {MAX_LINE_BYTES:,} bytes: {_quote(line)}")
-    if found := _CONTROL.search(line):
+    found = _CONTROL.search(line)
+    if found:
         raise RemoteProtocolError("R7", f"control character U+{ord(found[0]):04X} in {_quote(line)}")
     return line
 

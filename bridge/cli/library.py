@@ -1,4 +1,4 @@
-"""`vmbridge library`: the fake BOINC library, built by the scientist's own compiler."""
+"""`vmbridge library`: the fake BOINC library, for C built by the scientist's own compiler, for Python one file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from guest_side import include_dir
 from guest_side.build import BuildError, build_library
+from guest_side.python.bundle import bundle
 
 from ..errors import HostError, host_trouble
 
@@ -25,8 +26,10 @@ from ..errors import HostError, host_trouble
 )
 @click.option("--cxx", default="c++", show_default=True, help="The C++ compiler, used with --headers only.")
 def library(directory: Path, cc: str, headers: tuple[Path, ...], cxx: str) -> None:
-    """Build the fake BOINC library into DIR: boinc_api.h, libboinc_api.a and libboinc_api.so."""
+    """Build the fake BOINC library into DIR: boinc_api.h, libboinc_api.a and libboinc_api.so; for Python, boinc.py."""
     with host_trouble(f"write to {directory}"):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "boinc.py").write_text(bundle(), encoding="utf-8")
         try:
             build_library(directory, cc=cc, headers=headers, cxx=cxx)
         except BuildError as error:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 import re
+import types
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from guest_side.python.bundle import KINDS, bundle
 from protocol import VERSION, codec, layout, messages
 from protocol.errors import Incomplete, RemoteProtocolError
 
@@ -19,10 +22,10 @@ DOCUMENT = (REPOSITORY / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
 Adapter = Callable[[str, bytes], str]
 
 
-def canonical(kind: str, message: messages.Message) -> str:
+def canonical(kind: str, message: Any, keys: Callable[[Any], dict[str, messages.Wire]] = codec.keys) -> str:
     """Write a message as the one line on which all implementations agree."""
     said = [("protocol", str(VERSION))] if type(message) in messages.VERSIONED else []
-    for key, wire in codec.keys(type(message)).items():
+    for key, wire in keys(type(message)).items():
         value = getattr(message, key)
         said += [(key, canonical_value(one)) for one in (value if wire.many else () if value is None else (value,))]
     return " ".join(["ok", kind, *(f"{key}={value}" for key, value in said)])
@@ -62,9 +65,32 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
     return found
 
 
+@pytest.fixture(scope="module")
+def guest() -> types.ModuleType:
+    """`boinc.py` as a program in the guest imports it."""
+    module = types.ModuleType("boinc")
+    exec(compile(bundle(), "boinc.py", "exec"), module.__dict__)
+    return module
+
+
+def guest_adapter(guest: types.ModuleType, kind: str, data: bytes) -> str:
+    """The canonical line of the one file for Python programs in the guest."""
+    try:
+        return canonical(kind, guest.decode(kind, data), guest.keys)
+    except guest.Incomplete:
+        return "incomplete"
+    except guest.RemoteProtocolError as error:
+        return f"invalid {error.rule}"
+
+
 def vectors(folder: str) -> list[str]:
     """The names of the vectors in `valid` or `invalid`."""
     return sorted(path.name for path in (VECTORS / folder).iterdir() if path.suffix != ".line")
+
+
+def program_vectors(folder: str) -> list[str]:
+    """Those of the messages that a program in the guest reads or writes."""
+    return [name for name in vectors(folder) if name.split(".")[1] in KINDS]
 
 
 @pytest.mark.parametrize("name", vectors("valid"))
@@ -79,6 +105,22 @@ def test_invalid(name: str, adapter: Adapter) -> None:
     rule, kind, *_ = name.split(".")
     expected = "incomplete" if rule == "R03" else f"invalid R{int(rule[1:])}"
     assert adapter(kind, (VECTORS / "invalid" / name).read_bytes()) == expected
+
+
+@pytest.mark.parametrize("name", program_vectors("valid"))
+def test_valid_for_a_python_program_in_the_guest(name: str, guest: types.ModuleType) -> None:
+    kind, data = name.split(".")[1], (VECTORS / "valid" / name).read_bytes()
+    expected = (VECTORS / "valid" / f"{name}.line").read_text(encoding="ascii").rstrip("\n")
+    assert guest_adapter(guest, kind, data) == expected
+    if "=" in expected:  # a message without any value is read, and never written
+        assert guest.encode(guest.decode(kind, data)) == codec.encode(codec.decode(kind, data)), "the same bytes"
+
+
+@pytest.mark.parametrize("name", program_vectors("invalid"))
+def test_invalid_for_a_python_program_in_the_guest(name: str, guest: types.ModuleType) -> None:
+    rule, kind, *_ = name.split(".")
+    expected = "incomplete" if rule == "R03" else f"invalid R{int(rule[1:])}"
+    assert guest_adapter(guest, kind, (VECTORS / "invalid" / name).read_bytes()) == expected
 
 
 @pytest.mark.parametrize("folder", ["valid", "invalid"])
