@@ -40,6 +40,12 @@ LIBRARY_SOURCES = (
     WIRE / "read.c",
     WIRE / "utf8.c",
 )
+AGENT_SOURCES = (
+    *sorted((SOURCES / "agent").glob("*.c")),
+    *sorted((SOURCES / "shell").glob("*.c")),
+    *sorted(WIRE.glob("*.c")),
+    SOURCES / "libboinc" / "numbered.c",
+)
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow")
 COMMON_FLAGS = ("-std=c11", f"-ffile-prefix-map={SOURCES}=guest_side", *WARNINGS)
 ZIG = (sys.executable, "-m", "ziglang", "cc")
@@ -82,7 +88,8 @@ def build_agent(outdir: Path, arch: str) -> Path:
 
     :raise BuildError: zig is missing or the build fails; an older agent is left as it was.
     """
-    return _build_static(outdir / arch / "agent", arch, _code(SOURCES / "agent") + _code(WIRE))
+    headers = [header for folder in ("agent", "shell", "wire", "libboinc") for header in (SOURCES / folder).glob("*.h")]
+    return _build_static(outdir / arch / "agent", arch, [*AGENT_SOURCES, *headers])
 
 
 def build_mount_hook(outdir: Path, arch: str) -> Path:

@@ -294,6 +294,11 @@ void packages_end(const struct options *options);
 /* In the child that will be the program: have it find what is installed. */
 void packages_environment(const struct options *options, const struct list *packages);
 
+/* ------------------------------------------------------------- shell.c -- */
+
+/* In the child that will be the program: have it find the command boinc-guest, which knows of no program before it. */
+void shell_offer(const struct options *options);
+
 /* -------------------------------------------------------------- copy.c -- */
 
 /* Start the child that fetches the program and its inputs, or that collects the outputs. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - the command line, the signals, and the loop. */
 #define _GNU_SOURCE
+#include "../shell/boinc_guest.h"
 #include "agent.h"
 
 #include <errno.h>
@@ -150,6 +151,8 @@ int main(int argc, char **argv)
     static struct agent agent;
     int signals, spool, status;
 
+    if (strcmp(program_invocation_short_name, BOINC_GUEST) == 0)
+        return boinc_guest(argc, argv);
     parse(argc, argv, &agent.options);
     signals = open_signals();
     spool = spool_watch(&agent.options);

@@ -80,6 +80,7 @@ static void set_environment(const struct options *options, const struct task *ta
     for (i = 0; i < task->env.count; i++)
         putenv(task->env.items[i]);
     packages_environment(options, &task->packages);
+    shell_offer(options);
     setenv("VMBRIDGE_SPOOL", options->spool, 1);
     set_period(task->checkpoint_period);
 }

@@ -59,6 +59,8 @@ def test_scientists(tmp_path: Path, shell: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "empty" / "job" / "pi.txt").read_text() == "3.1415926536\n"
     assert (tmp_path / "empty" / "job_python" / "pi.txt").read_text() == "3.14159265\n"
+    assert (tmp_path / "empty" / "job_shell" / "sum.txt").read_text() == "2870\n"
+    assert "progress: the sum of 20 squares" in done.stderr
     assert "on QEMU" in done.stderr
 
 

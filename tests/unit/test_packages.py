@@ -79,7 +79,8 @@ def test_a_program_of_the_job_that_uses_a_package(guest: Guest) -> None:
     pack(guest, "p.tar", {"bin/tool": "#!/bin/sh\necho $PATH\n"})
     run(guest, "program worker", "package p.tar", "env PATH=/bin:/usr/bin", "output out")
     where = (guest.root / "work").resolve() / ".packages/p.tar/bin"
-    assert guest.read("out/out") == f"{where}:/bin:/usr/bin\n"
+    spool = (guest.root / "spool").resolve()
+    assert guest.read("out/out") == f"{where}:/bin:/usr/bin:{spool}/bin\n", "boinc-guest is looked for last"
 
 
 @pytest.mark.parametrize("path", ["sh", "/bin/sh"])
