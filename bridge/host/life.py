@@ -87,11 +87,6 @@ class HostLife:
         """How far the program is, or was when it ended."""
         return self._told.now
 
-    @property
-    def told_to_end(self) -> bool:
-        """Somebody has said `quit`."""
-        return self._interrupted
-
     async def run(self) -> Outcome:
         """Run the program; returns when nothing of it is left.
 

@@ -153,11 +153,6 @@ class TaskLife:
             await self._remove_machine()
         return decide(self._facts)
 
-    @property
-    def told_to_end(self) -> bool:
-        """Somebody has said `quit`."""
-        return self._facts.interrupted
-
     # What may be asked of a life
 
     def quit(self) -> None:

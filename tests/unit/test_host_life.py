@@ -19,7 +19,7 @@ from bridge.host.beside import Beside, beside
 from bridge.host.life import HostLife
 from bridge.host.program import Program
 from bridge.host.said import Saving, end_of, fraction_in, fraction_of
-from bridge.life.accounting import Progress, Spent
+from bridge.life.accounting import UNSPENT, Progress, Spent
 from bridge.life.decide import End, Outcome
 from bridge.life.tables import State
 
@@ -51,7 +51,7 @@ async def become(condition: Callable[[], object]) -> None:
 class Lived:
     """One life and what is known of it."""
 
-    def __init__(self, program: Program, *, spent: Spent = Spent(), use_tstp: bool = False) -> None:  # noqa: B008
+    def __init__(self, program: Program, *, spent: Spent = UNSPENT, use_tstp: bool = False) -> None:
         self.audience = Audience()
         self.saved: list[Progress] = []
         self.slot = program.slot
@@ -95,7 +95,7 @@ def test_success(tmp_path: Path) -> None:
     assert outcome == Outcome(End.SUCCESS, "finished")
     assert (tmp_path / "out").read_text() == "done\n"
     assert lived.audience.states == [State.RUNNING, State.ENDED]
-    assert lived.life.results == [] and not lived.life.kept and not lived.life.told_to_end
+    assert lived.life.results == [] and not lived.life.kept
 
 
 def test_a_program_that_fails_is_an_error_whatever_its_status(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_quit_lets_a_program_save_what_it_has(tmp_path: Path) -> None:
         await lived.pid()
         lived.life.quit()
 
-    lived, outcome = live(
+    _, outcome = live(
         shell(tmp_path, "trap 'echo x >state; exit 0' TERM; echo $$ >pid; while :; do sleep 0.1; done"), act
     )
-    assert outcome.end is End.INTERRUPTED and lived.life.told_to_end
+    assert outcome.end is End.INTERRUPTED
     assert (tmp_path / "state").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 from bridge.done import DONE, Done, Record, Recorded, Unrecorded
 from bridge.errors import BridgeError, HostError, JobFileError
 from bridge.job import HostTask, Job, MachineTask
-from bridge.life.accounting import Progress, Spent, shares, together
+from bridge.life.accounting import UNSPENT, Progress, Spent, shares, together
 from bridge.life.decide import End, Outcome
 from bridge.life.sequence import JobLife, Means, Part, is_one_machine
 from bridge.life.tables import State
@@ -147,7 +147,7 @@ class Rig:
         self.log.append(f"leave {folder.name}")
         self.while_it_is_left()
 
-    def run(self, job: Job, record: Record | None = None, *, spent: Spent = Spent()) -> Outcome:  # noqa: B008
+    def run(self, job: Job, record: Record | None = None, *, spent: Spent = UNSPENT) -> Outcome:
         means = Means(
             machine_life=self._machine,
             host_life=self._begin,
