@@ -103,12 +103,12 @@ install_client = { [ -e $(POLICY) ] || { \
 e2e: guest image  ## tests with the real BOINC client
 	$(call need,$(QEMU_COMMANDS) mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
 	$(call need,boinc boinccmd,boinc-client,$(install_client))
-	@$(BIN)/pytest tests/e2e
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e
 
 quits: guest image  ## ten shutdowns of a real client whose quits get lost, by the true clock (20 minutes)
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
 	$(call need,boinc boinccmd,boinc-client,$(install_client))
-	@QUITS=10 CLIENT_SPEED=1 $(BIN)/pytest -s tests/e2e/test_whole_life.py -k quit
+	@QUITS=10 CLIENT_SPEED=1 $(BIN)/pytest -s tests/e2e/test_lost_quits.py
 
 chaos: guest image  ## kill, quit and cut off the bridge: ROUNDS=n SEED=s HARMS="power cut,clock jump" (default: all)
 	$(call need,cc $(QEMU_COMMANDS),gcc libc6-dev $(QEMU_PACKAGES))

@@ -1,13 +1,7 @@
-"""The whole life of a task under the real client, which limits the use of the processor to a half.
-
-The program (`whole_life.c`) cannot end before it is told to, so no test depends on who is faster.
-"""
+"""The whole life of a task under the real client, which limits the use of the processor to a half."""
 
 from __future__ import annotations
 
-import os
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +10,11 @@ import pytest
 from .clock import FastClock
 from .conftest import Rig, open_rig
 from .gui_rpc import SUSPENDED
+from .long_life import HALF, OUTPUTS, WORD, goes_on, is_right, long_lived, restored, taken
 from .machines import (
     EXIT_ABORTED_VIA_GUI,
     Science,
     begun,
-    compile_program,
     fraction_done,
     nothing_is_left,
     packaged,
@@ -28,17 +22,8 @@ from .machines import (
     said,
     trickled_up,
 )
-from .project import AppVersion, Job
+from .project import AppVersion
 
-QUITS = int(os.environ.get("QUITS", "3"))
-SPEED = float(os.environ.get("CLIENT_SPEED", "3"))
-"""So many shutdowns does one job live through, with a client so fast; `make quits` has ten, by the true clock."""
-
-WORD = "the word"
-WAITS_AT = 0.9
-"""At this fraction the program waits for the word."""
-
-HALF = {"cpu_usage_limit": 50}
 OFTEN = {"disk_interval": 2}
 """The volunteer's "write to disk at most every", in seconds: the period of the checkpoints."""
 
@@ -46,14 +31,13 @@ OFTEN = {"disk_interval": 2}
 @pytest.fixture(scope="module")
 def science(tmp_path_factory: pytest.TempPathFactory) -> Science:
     """The program as a scientist builds it."""
-    program = compile_program("whole_life.c", tmp_path_factory.mktemp("whole_life"))
-    return Science(program, ("out.txt", "early.txt"))
+    return long_lived(tmp_path_factory.mktemp("whole_life"))
 
 
 @pytest.fixture(scope="module")
 def bundle() -> Iterator[AppVersion]:
     """The app version as a project makes it."""
-    with packaged("out.txt", "early.txt") as version:
+    with packaged(*OUTPUTS) as version:
         yield version
 
 
@@ -63,39 +47,6 @@ def rig(clock: FastClock, tmp_path_factory: pytest.TempPathFactory, bundle: AppV
     preferences = {**HALF, **OFTEN}
     with open_rig(clock, tmp_path_factory.mktemp("life"), anonymous=bundle, preferences=preferences) as rig:
         yield rig
-
-
-def taken(text: str) -> list[int]:
-    """Return the numbers of the checkpoints that were taken, from a `stderr.txt`."""
-    return [int(number) for number in re.findall(r"checkpoint checkpoint-(\d+) taken", text)]
-
-
-def restored(text: str) -> list[tuple[int, float]]:
-    """Return the numbers of those that were restored, and the fraction that was done by then."""
-    found = re.findall(r"restored from checkpoint-(\d+), ([\d.]+)% done", text)
-    return [(int(number), float(percent) / 100) for number, percent in found]
-
-
-def goes_on(rig: Rig, job: Job, beyond: float) -> None:
-    """Wait until the client knows of more than this fraction, or all that there can be before the word."""
-
-    def gone_on() -> bool:
-        return fraction_done(rig.client, job) >= min(beyond + 2e-3, WAITS_AT)
-
-    rig.client.wait(gone_on, f"{job.name} goes on beyond {beyond:.1%}")
-
-
-def is_right(rig: Rig, job: Job, science: Science, folder: Path) -> str:
-    """Wait for the end, and see that all is as if nothing had happened; return the job's `stderr.txt`."""
-    report = rig.reported(job)
-    assert report.exit_status == 0, report.stderr
-    assert rig.output(job, "out.txt") == science.expected(job, folder)
-    assert rig.output(job, "early.txt") == (folder / "early.txt").read_bytes()
-    rig.urged(lambda: len(trickled_up(rig, job)) >= 2, "the last trickle has come up")
-    assert trickled_up(rig, job) == [f"<variety>test</variety>\n{text}" for text in ("a quarter", f"heard {WORD}")]
-    assert rig.server.events("upload").count(job.output_file("early.txt")) == 1
-    nothing_is_left(rig.client)
-    return report.stderr
 
 
 def test_the_whole_life_of_a_task(rig: Rig, science: Science, tmp_path: Path) -> None:
@@ -175,41 +126,3 @@ def test_a_client_that_leaves_the_project(rig: Rig, science: Science) -> None:
     nothing_is_left(client)
     client.wait(lambda: not list((client.directory / "projects").iterdir()), "the project's folder is gone")
     assert not list(client.directory.rglob("*vmbridge*"))
-
-
-# The quit that gets lost.
-
-
-@pytest.fixture(scope="module")
-def slower(clock: FastClock, tmp_path_factory: pytest.TempPathFactory, bundle: AppVersion) -> Iterator[Rig]:
-    """A client that leaves a program more than twelve seconds of the minute: it hears nothing in the first five."""
-    slow = FastClock(clock.library, time.time(), SPEED)
-    with open_rig(slow, tmp_path_factory.mktemp("quits"), anonymous=bundle, preferences=HALF) as rig:
-        yield rig
-
-
-def test_nothing_is_lost_when_a_quit_is(slower: Rig, science: Science, tmp_path: Path) -> None:
-    """A client that limits the use of the processor usually loses the quit of its own shutdown, and kills.
-
-    A machine whose client's last word was `suspend` used to be killed unsaved.
-    """
-    client = slower.client
-    job = begun(slower, science.job("quitter", steps=30 * (QUITS + 1)))
-    lost, shown = 0, 0.0
-    for quits in range(QUITS):
-        client.wait(lambda: said(client).count("-> running: up") > quits, "the guest speaks")  # noqa: B023
-        goes_on(slower, job, shown)
-        before = said(client)
-        client.quit()
-        shown = fraction_done(client, job)
-        told = said(client).removeprefix(before)
-        lost += "the client says quit" not in told
-        assert taken(told), f"nothing was saved: {told}"
-        client.start()
-        client.wait(lambda: len(restored(said(client))) > quits, "the machine is restored")  # noqa: B023
-        number, done = restored(said(client))[-1]
-        assert number == taken(told)[-1]
-        assert done >= round(shown, 3), f"shutdown {quits + 1}: {shown:.2%} were done, and {done:.1%} are now"
-    print(f"{lost} of {QUITS} quits got lost, and nothing with them")
-    slower.server.trickle_down(job.result, WORD)
-    is_right(slower, job, science, tmp_path / "host")
