@@ -66,8 +66,8 @@ def _code() -> Any:
     return _key(Wire("code", "R13", low=-(2**31), high=2**31 - 1, required=True), _MISSING)
 
 
-def _number(high: float) -> Any:
-    return _key(Wire("number", "R14", high=high), None)
+def _number(high: float, default: Any = None) -> Any:
+    return _key(Wire("number", "R14", high=high, required=default is _MISSING), default)
 
 
 def _name(default: Any = _MISSING) -> Any:
@@ -210,6 +210,22 @@ class Finished:
     message: str | None = _text()
 
 
+MAX_DELAY_S = 86_400
+"""The client lets no job wait longer for its next start, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryExit:
+    """The program has ended and is to be started again in `delay` seconds (B23).
+
+    With a `notice` above 0 the volunteer is shown the message.
+    """
+
+    delay: float = _number(MAX_DELAY_S, _MISSING)
+    message: str | None = _text()
+    notice: int | None = _count(0, None)
+
+
 @dataclass(frozen=True, slots=True)
 class TrickleUp:
     """A message to the project, line by line."""
@@ -245,6 +261,7 @@ Message: TypeAlias = (
     | CreditReport
     | Checkpoint
     | Finished
+    | TemporaryExit
     | TrickleUp
     | Upload
     | Saved
@@ -265,6 +282,7 @@ KINDS: dict[str, type[Message]] = {
     "creditreport": CreditReport,
     "checkpoint": Checkpoint,
     "finished": Finished,
+    "temporary_exit": TemporaryExit,
     "trickle_up": TrickleUp,
     "upload": Upload,
     "saved": Saved,

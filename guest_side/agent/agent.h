@@ -22,6 +22,7 @@
  *   program.c  the science program: start, CPU time, end
  *   spool.c    notices of changes in the spool
  *   mirror.c   reports of the program -> share (B6, B18, B20)
+ *   rest.c     a program that is to be started again later (B23)
  *   numbered.c trickles and uploads, both ways (B15)
  *   saved.c    the program's own state -> share (B21)
  *   status.c   state and heartbeat (B12)
@@ -147,6 +148,7 @@ enum phase {
     INSTALLING, /* the task's packages */
     READY,
     RUNNING,
+    RESTING, /* the program has ended and is started again by us */
     REMOVING, /* the packages */
     ENDED, /* waits for the share, to collect */
     COLLECTING,
@@ -328,9 +330,12 @@ bool is_want_of_room(int error);
 
 /* ----------------------------------------------------------- program.c -- */
 
-/* Start it. If that fails its end is recorded as any other end; returns whether it runs. */
+/*
+ * Start it. If that fails its end is recorded as any other end; returns
+ * whether it runs. With `again` it goes on: its streams are not emptied.
+ */
 bool program_start(struct program *program, const struct options *options,
-                   const struct task *task);
+                   const struct task *task, bool again);
 
 /* Ask it to end; program_press kills it when it takes too long. Both may be repeated. */
 void program_end(struct program *program, int64_t now);
@@ -383,6 +388,29 @@ int64_t mirror_checkpoint(double *cpu_seconds);
 /* B18: take code and message from the spool's `finished` if they go with the program's end. */
 void mirror_finished(const struct options *options, struct program *program);
 
+/* -------------------------------------------------------------- rest.c -- */
+
+/*
+ * The program has ended, and mirror_look has seen its last reports: has it
+ * asked to be started again later? Then the rest has begun. Where it has asked
+ * too often, that is recorded as its end.
+ */
+bool rest_asked(const struct options *options, struct program *program);
+
+/* For people: that the program rests, how long and why. */
+void rest_describe(char *out, size_t size);
+
+bool rest_is_over(void);
+
+/* Say in the share that there is a rest, if that is not said yet; what is said is how much of it is left. */
+void rest_publish(const struct options *options);
+
+/* Publish it again (B14). */
+void rest_again(void);
+
+/* The program starts, or never will: take it back. */
+void rest_end(const struct options *options);
+
 /* ---------------------------------------------------------- numbered.c -- */
 
 /* A program starts: forget what an earlier one left in the spool. */
@@ -405,6 +433,10 @@ void numbered_copied(void);
 void numbered_again(void);
 
 /* ------------------------------------------------------------- saved.c -- */
+
+/* Is a state on its way, or to go? And is the newest with the host, or published? */
+bool saved_pending(const struct agent *agent);
+bool saved_carried(void);
 
 /* A program starts: what an earlier one said does not count. */
 void saved_begin(const struct options *options);

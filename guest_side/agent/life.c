@@ -157,16 +157,39 @@ static void judge_installer(struct agent *agent, int status)
 
 /* ----------------------------------------------------------- program ---- */
 
+/* One that has rested goes on where it was; else it begins. */
 static void start_program(struct agent *agent)
 {
+    bool rested = agent->phase == RESTING;
+
     mirror_begin(&agent->options);
     numbered_begin(&agent->options);
     init_data_bring(&agent->options);
     saved_begin(&agent->options);
-    if (program_start(&agent->program, &agent->options, &agent->task))
+    if (program_start(&agent->program, &agent->options, &agent->task, rested))
         enter(agent, RUNNING);
     else
         remove_next(agent);
+}
+
+/* What it has saved is still carried to the host: it is what it goes on from. */
+static void begin_rest(struct agent *agent)
+{
+    saved_look(agent);
+    mirror_credit();
+    rest_describe(agent->status.message, sizeof agent->status.message);
+    say("%s", agent->status.message);
+    enter(agent, RESTING);
+}
+
+/* The state that is on its way is finished first: the program will write the next one. */
+static void end_rest(struct agent *agent)
+{
+    if (!rest_is_over() || agent->saver > 0 || agent->leaving)
+        return;
+    rest_end(&agent->options);
+    agent->status.message[0] = '\0';
+    start_program(agent);
 }
 
 /* If we ended it no `finished` follows. */
@@ -174,14 +197,19 @@ static void judge_program(struct agent *agent, bool stopped)
 {
     if (agent->phase != RUNNING)
         return;
-    stop_saver(agent);
     if (stopped) {
+        stop_saver(agent);
         enter(agent, READY);
         return;
     }
-    mirror_finished(&agent->options, &agent->program);
     mirror_look(&agent->options, milliseconds(), true);
     numbered_look(agent, milliseconds(), true);
+    if (rest_asked(&agent->options, &agent->program)) {
+        begin_rest(agent);
+        return;
+    }
+    stop_saver(agent);
+    mirror_finished(&agent->options, &agent->program);
     remove_next(agent);
 }
 
@@ -329,6 +357,13 @@ static void want_save(struct agent *agent)
             settle(agent);
         return;
     }
+    /* One that rests has saved what it has: that is to be there. */
+    if (agent->phase == RESTING && agent->task.checkpoint_files.count > 0 && saved_pending(agent))
+        return;
+    if (agent->phase == RESTING && saved_carried()) {
+        settle(agent);
+        return;
+    }
     snprintf(status->message, sizeof status->message, "there is no program that could save its state");
     agent->settled = status->refused = agent->command.seq;
     status->changed = true;
@@ -339,6 +374,11 @@ static void want_stop(struct agent *agent, int64_t now)
     program_end(&agent->program, now);
     if (agent->program.pid != 0 || agent->installer != 0 || agent->phase == FIRST_BOOT || agent->phase == FETCHING)
         return;
+    if (agent->phase == RESTING) {
+        stop_saver(agent);
+        rest_end(&agent->options);
+        enter(agent, READY);
+    }
     if (agent->phase == ENDED || agent->phase == COLLECTING || agent->phase == REPORTING) {
         stop_copier(agent);
         enter(agent, READY);
@@ -398,6 +438,7 @@ static void come_back(struct agent *agent, int64_t now)
     mirror_again();
     numbered_again();
     saved_again(&agent->options);
+    rest_again();
     if (agent->phase == COLLECTING || agent->phase == REPORTING || agent->phase == DONE) {
         stop_copier(agent);
         enter(agent, ENDED);
@@ -411,7 +452,7 @@ static bool may_copy(const struct agent *agent)
 {
     bool comes = agent->command.state == WANT_PREPARE && agent->command.seq > agent->settled;
 
-    return agent->phase == RUNNING && agent->task.checkpoint_files.count > 0
+    return (agent->phase == RUNNING || agent->phase == RESTING) && agent->task.checkpoint_files.count > 0
         && agent->uploader <= 0 && !comes && !agent->leaving;
 }
 
@@ -425,6 +466,8 @@ static void step_with_share(struct agent *agent, int64_t now)
         task_look(agent, now);
     status_publish(agent, now); /* `ready`, before a start that may take a while */
     pursue_command(agent, now);
+    if (agent->phase == RESTING)
+        end_rest(agent);
     if (agent->phase == ENDED && agent->uploader <= 0 && now >= agent->collect_at)
         begin(agent, &agent->copier, copy_collect(agent), COLLECTING);
     told = mirror_publish(options, now, program_cpu(&agent->program, now));
@@ -432,6 +475,8 @@ static void step_with_share(struct agent *agent, int64_t now)
     saved_publish(agent, now, may_copy(agent));
     if (agent->phase == REPORTING && told)
         publish_finished(agent);
+    if (agent->phase == RESTING && told)
+        rest_publish(options);
     status_publish(agent, now);
     leave(agent, now);
 }

@@ -60,6 +60,7 @@ void mirror_begin(const struct options *options)
     for (i = 0; i < REPORTS; i++)
         begin(&reports[i], kinds[i], options);
     delete(options->spool, WIRE_FINISHED);
+    delete(options->spool, WIRE_TEMPORARY_EXIT);
 }
 
 /* ------------------------------------------------------------- look ---- */

@@ -332,7 +332,7 @@ static void copy_output(struct agent *agent)
 
     if (i == requests.count || agent->uploader > 0 || agent->saver > 0)
         return;
-    if (agent->phase == RUNNING) {
+    if (agent->phase == RUNNING || agent->phase == RESTING) {
         copying = requests.first + (uint32_t)i;
         agent->uploader = copy_upload(agent, uploads[copying - 1].name);
     }

@@ -42,18 +42,18 @@ static void open_as(int target, const char *name, int flags)
 }
 
 /* Two streams into one file share one position. A stream that is part of the program's state goes on. */
-static void open_streams(const struct task *task)
+static void open_streams(const struct task *task, bool again)
 {
     const char *out = task_stdout(task), *err = task_stderr(task);
     const struct list *kept = &task->checkpoint_files;
     int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
 
     open_as(0, task->stdin_name != NULL ? task->stdin_name : "/dev/null", O_RDONLY | O_CLOEXEC);
-    open_as(1, out, flags | (list_has(kept, out) ? 0 : O_TRUNC));
+    open_as(1, out, flags | (again || list_has(kept, out) ? 0 : O_TRUNC));
     if (strcmp(out, err) == 0)
         dup2(1, 2);
     else
-        open_as(2, err, flags | (list_has(kept, err) ? 0 : O_TRUNC));
+        open_as(2, err, flags | (again || list_has(kept, err) ? 0 : O_TRUNC));
 }
 
 /* The library knows seconds without exponent: the writer's form of a number. */
@@ -97,7 +97,7 @@ static void become_session(pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void execute(const struct options *options, const struct task *task, pid_t parent)
+static void execute(const struct options *options, const struct task *task, bool again, pid_t parent)
 {
     char path[300];
 
@@ -106,7 +106,7 @@ static void execute(const struct options *options, const struct task *task, pid_
     become_session(parent);
     if (chdir(options->work) != 0)
         complain("enter", options->work);
-    open_streams(task);
+    open_streams(task, again);
     set_environment(options, task);
     if (task->path != NULL) {
         execvp(task->path, task->argv.items);
@@ -151,7 +151,7 @@ static bool end_without_process(struct program *program)
 }
 
 bool program_start(struct program *program, const struct options *options,
-                   const struct task *task)
+                   const struct task *task, bool again)
 {
     pid_t parent = getpid();
     int ends[2];
@@ -162,7 +162,7 @@ bool program_start(struct program *program, const struct options *options,
     program->pid = fork();
     if (program->pid == 0) {
         complaints = ends[1];
-        execute(options, task, parent);
+        execute(options, task, again, parent);
     }
     close(ends[1]);
     if (program->pid < 0)

@@ -205,6 +205,16 @@ void saved_again(const struct options *options)
         tried = copied = 0;
 }
 
+bool saved_pending(const struct agent *agent)
+{
+    return agent->saver > 0 || copied != 0 || noted != tried;
+}
+
+bool saved_carried(void)
+{
+    return noted > 0 && carried == noted;
+}
+
 bool saved_asked(struct agent *agent)
 {
     if (asked_by != agent->command.seq) {

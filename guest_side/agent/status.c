@@ -12,7 +12,8 @@ static const char *state_word(enum phase phase)
     case BOOTING:
     case FETCHING:
     case INSTALLING: return "booting";
-    case READY: return "ready";
+    case READY:
+    case RESTING: return "ready";
     case RUNNING:
     case REMOVING:
     case ENDED:

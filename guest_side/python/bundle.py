@@ -26,6 +26,7 @@ KINDS = (
     "creditreport",
     "checkpoint",
     "finished",
+    "temporary_exit",
     "trickle_up",
     "upload",
 )

@@ -101,6 +101,10 @@ static const struct message messages[WIRE_KINDS] = {
     [WIRE_FINISHED] = {"finished", false, {
         {"code", WIRE_CODE, R, 0, 0, NULL},
         {"message", WIRE_TEXT, 0, 0, 0, NULL}}},
+    [WIRE_TEMPORARY_EXIT] = {"temporary_exit", false, {
+        {"delay", WIRE_NUMBER, R, 0, 86400, NULL},
+        {"message", WIRE_TEXT, 0, 0, 0, NULL},
+        {"notice", WIRE_COUNT, 0, 0, 0, NULL}}},
     [WIRE_TRICKLE_UP] = {"trickle_up", true, {
         {"variety", WIRE_TEXT, R, 0, 0, NULL},
         {"text", WIRE_TEXT, 0, MANY, 0, NULL}}},

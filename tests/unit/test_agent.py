@@ -447,6 +447,128 @@ def test_a_program_that_begins_again_goes_on_with_the_numbers(guest: Guest) -> N
     assert "trickle_up" not in (guest.root / "left").read_text()
 
 
+# ------------------------------------------------------------------- rests
+
+REST = """
+rest() { printf "$1" > $VMBRIDGE_SPOOL/.rest; mv $VMBRIDGE_SPOOL/.rest $VMBRIDGE_SPOOL/temporary_exit; }
+await() { until [ -e ../$1 ]; do sleep 0.02; done; }
+"""
+
+
+@pytest.mark.behaviour("B23")
+def test_a_program_is_started_again_after_its_rest(guest: Guest) -> None:
+    """In the same directory, and its streams go on. What it says while it runs means nothing."""
+    guest.program(
+        REST + "echo line >> result; echo said; echo 0.5 > $VMBRIDGE_SPOOL/fraction_done\n"
+        'if [ ! -e ../second ]; then : > ../second; rest "delay 3\\nmessage no licence\\nnotice 1\\n"\n'
+        "echo code 7 > $VMBRIDGE_SPOOL/finished; await go; exit 0; fi; ls $VMBRIDGE_SPOOL > left\n"
+        "echo variety v > .t; mv .t $VMBRIDGE_SPOOL/trickle_up.1; echo code 0 > $VMBRIDGE_SPOOL/finished",
+        *("output result", "output left", "output out.txt", "stdout out.txt"),
+    )
+    guest.put("command", RUN)
+    guest.start()
+    until(lambda: guest.read("fraction_done") == "0.5\n")
+    assert guest.read("temporary_exit") is None, "it runs"
+    guest.root.joinpath("go").touch()
+    until(lambda: guest.read("temporary_exit") is not None)
+    rest = guest.keys("temporary_exit")
+    assert 0 < float(rest.pop("delay")) <= 3 and rest == {"message": "no licence", "notice": "1"}
+    assert guest.wait() == 0
+    assert guest.read("finished") == "code 0\n" and guest.read("temporary_exit") is None
+    assert guest.read("out/result") == "line\nline\n" and guest.read("out/out.txt") == "said\nsaid\n"
+    assert "temporary_exit" not in (guest.read("out/left") or "") and "finished" not in (guest.read("out/left") or "")
+    assert guest.read("trickle_up.1") == "variety v\n" and "message" not in guest.keys("status")
+
+
+@pytest.mark.behaviour("B23")
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ('rest "delay 0\n"; exit 3', "3"),
+        ('rest "delay 0\n"; kill -9 $$', "137"),
+        ('rest "delay 86401\n"', "0"),
+        ('rest "message x\n"; echo code 4 > $VMBRIDGE_SPOOL/finished', "4"),
+    ],
+    ids=["another status", "killed", "too long", "broken"],
+)
+def test_any_other_end_is_the_end(guest: Guest, end: str, code: str) -> None:
+    guest.program(REST + end.replace("\n", "\\n"))
+    guest.put("command", RUN)
+    guest.start()
+    assert guest.wait() == 0
+    assert guest.keys("finished")["code"] == code and guest.read("temporary_exit") is None
+
+
+@pytest.mark.behaviour("B23")
+def test_commands_during_a_rest(guest: Guest) -> None:
+    """A checkpoint of the machine changes nothing, nothing can be saved, and `stop` ends the rest."""
+    guest.program(REST + 'rest "delay 80000\\nmessage no licence\\n"; echo >> ../starts')
+    guest.put("command", RUN)
+    guest.start()
+    message = "the program rests, and starts again in 80000 seconds: no licence"
+    guest.await_status(ack="1", state="ready", message=message)
+    until(lambda: guest.read("temporary_exit") is not None)
+    for seq, state, answer in ((2, "prepare", "ack"), (3, "run", "ack"), (4, "save", "refused")):
+        guest.put("command", f"protocol 1\nseq {seq}\nstate {state}\n")
+        guest.await_status(**{answer: str(seq)}, state="ready")
+        assert guest.read("temporary_exit") is not None
+    guest.put("command", "protocol 1\nseq 5\nstate stop\n")
+    guest.await_status(state="ready", ack="5")
+    assert guest.read("temporary_exit") is None
+    assert (guest.root / "starts").read_text() == "\n"
+    guest.put("command", "protocol 1\nseq 6\nstate run\n")
+    until(lambda: (guest.root / "starts").read_text() == "\n\n")
+    until(lambda: guest.read("temporary_exit") is not None)
+    assert guest.process is not None
+    guest.process.terminate()
+    assert guest.wait() == 128 + signal.SIGTERM
+
+
+@pytest.mark.behaviour("B23")
+def test_what_was_saved_before_a_rest_is_carried_to_the_host(guest: Guest) -> None:
+    guest.program(REST + SAVING + 'save 1; await second; save 2; rest "delay 80000\\n"', *STATE_FILES)
+    guest.put("command", RUN)
+    guest.start()
+    until(lambda: guest.read("saved.1") is not None)
+    allow(guest, "second")
+    until(lambda: guest.read("temporary_exit") is not None)
+    guest.put("command", "protocol 1\nseq 2\nstate save\n")
+    time.sleep(0.6)  # time to look at it
+    assert guest.keys("status")["ack"] == "1", "the newest cannot go before the host has taken the one before"
+    guest.put("taken", "saved 1\n")
+    guest.await_status(ack="2", state="ready")
+    assert guest.read("saved/state") == "state 2\n" and guest.read("saved.2") is not None
+
+
+@pytest.mark.behaviour("B23")
+def test_a_program_that_only_rests_has_failed(binary: Path, tmp_path: Path) -> None:
+    """A hundred times: with a library before it that lets its seconds pass at once, or the test would take as long."""
+    source = tmp_path / "quick.c"
+    source.write_text(
+        "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <time.h>\n"
+        "int clock_gettime(clockid_t id, struct timespec *now)\n{\n"
+        "    static int (*real)(clockid_t, struct timespec *);\n    static long more;\n"
+        '    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");\n'
+        "    int error = real(id, now);\n    if (id == CLOCK_REALTIME) now->tv_sec += more += 10;\n"
+        "    return error;\n}\n"
+    )
+    quick = tmp_path / "quick.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(quick), str(source), "-ldl"], check=True)
+    wrapper = tmp_path / "agent"
+    wrapper.write_text(f'#!/bin/sh\nexec env LD_PRELOAD={quick} {binary} "$@"\n')
+    wrapper.chmod(0o755)
+    guest = Guest(wrapper, tmp_path / "guest")
+    guest.program(REST + 'echo >> starts; rest "delay 0\\n"', "output starts")
+    guest.put("command", RUN)
+    guest.start()
+    try:
+        assert guest.wait() == 0
+    finally:
+        guest.kill()
+    assert guest.keys("finished")["code"] == "-226"
+    assert guest.read("out/starts") == 101 * "\n"
+
+
 # -------------------------------------------------------------- the program's own state
 
 SAVING = r"""
