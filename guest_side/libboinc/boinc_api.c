@@ -50,6 +50,8 @@
 #define DEFAULT_PERIOD 300
 #define LONGEST_PERIOD 100000000 /* seconds; ten times that still fits */
 #define UNSET (-1.0)
+#define LONGEST_DELAY 86400 /* the client's bound, and what it takes instead of what is beyond it */
+#define DEFAULT_DELAY 300
 
 /* What the program says. Written by its threads, compared by ours. */
 static _Atomic double fraction = UNSET;
@@ -115,20 +117,21 @@ static int64_t parse_period(const char *text)
 /* ---------------------------------------------------------- reporting -- */
 
 /*
- * Write one report, if there is somebody to tell. The folder is opened each time: without an agent it is
+ * Write one report, if there is somebody to tell; false if that fails. The folder is opened each time: without an agent it is
  * the share itself, which the host may have made anew.
  */
-static void publish(const char *name, const struct wire_writer *report)
+static bool publish(const char *name, const struct wire_writer *report)
 {
-    int dirfd;
+    int dirfd, error;
 
     if (!reporting)
-        return;
+        return true;
     dirfd = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
-        return;
-    wire_publish(dirfd, name, report->buffer, report->len, false);
+        return false;
+    error = wire_publish(dirfd, name, report->buffer, report->len, false);
     close(dirfd);
+    return error == 0;
 }
 
 static void publish_fraction(double value)
@@ -174,6 +177,19 @@ static void publish_finished(int status)
     wire_begin(&report, buffer, sizeof buffer);
     wire_put_integer(&report, "code", status);
     publish("finished", &report);
+}
+
+static bool publish_temporary_exit(int delay, const char *reason, bool is_notice)
+{
+    char buffer[2048];
+    struct wire_writer report;
+
+    wire_begin(&report, buffer, sizeof buffer);
+    wire_put_integer(&report, "delay", delay < 0 || delay > LONGEST_DELAY ? DEFAULT_DELAY : delay);
+    if (reason != NULL)
+        wire_put_any(&report, "message", reason);
+    wire_put_integer(&report, "notice", is_notice);
+    return publish("temporary_exit", &report);
 }
 
 /* The hot calls store whatever they are given; what cannot be told is passed over here. */
@@ -493,15 +509,47 @@ int api_start_thread(void)
     return error;
 }
 
+static void tell_last(void)
+{
+    if (said_fraction() != UNSET)
+        publish_fraction(said_fraction());
+    publish_creditreport(said_count(&fpops, told_fpops), said_count(&intops, told_intops));
+}
+
 /* After `finished` nothing more is to be said, and nobody is called. */
 static void tell_end(int status)
 {
     callback_at = NEVER;
-    if (said_fraction() != UNSET)
-        publish_fraction(said_fraction());
-    publish_creditreport(said_count(&fpops, told_fpops), said_count(&intops, told_intops));
+    tell_last();
     publish_finished(status);
     reporting = false;
+}
+
+/* A program that misses something may come here before boinc_init. */
+static bool tell_rest(int delay, const char *reason, bool is_notice)
+{
+    if (!initialized && spool == NULL) {
+        spool = find_spool();
+        reporting = spool != NULL;
+    }
+    tell_last();
+    if (!publish_temporary_exit(delay, reason, is_notice))
+        return false;
+    callback_at = NEVER;
+    reporting = false;
+    return true;
+}
+
+PUBLIC int boinc_temporary_exit(int delay, const char *reason, int is_notice)
+{
+    bool told;
+
+    pthread_mutex_lock(&lock);
+    told = tell_rest(delay, reason, is_notice != 0);
+    pthread_mutex_unlock(&lock);
+    if (!told)
+        return ERR_FOPEN;
+    exit(0);
 }
 
 PUBLIC int boinc_finish(int status)

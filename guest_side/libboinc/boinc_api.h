@@ -24,7 +24,7 @@
  *
  * fork. The process that called boinc_init reports, and only that one. In a
  * child that it forks all functions can be called and report nothing, SIGTERM
- * ends it at once, and boinc_finish ends the child without recording that the work is over.
+ * ends it at once, and boinc_finish and boinc_temporary_exit end the child, of which nothing is told.
  */
 #ifndef VMBRIDGE_BOINC_API_H
 #define VMBRIDGE_BOINC_API_H
@@ -79,6 +79,23 @@ int boinc_init_parallel(void);
  * 0 means success and sets the fraction done to 1. Never returns.
  */
 int boinc_finish(int status);
+
+/*
+ * End the process with exit(0), to be started again in `delay` seconds, in the
+ * same directory with all that lies there: the program misses something that
+ * may come, or waits for something. `delay` is 0 to 86400; what is beyond that
+ * counts as 300, as with BOINC's client. `reason` (may be NULL) is for people;
+ * with `is_notice` the volunteer is shown it, because they must do something.
+ * The computer may do other work meanwhile. A hundred times in a row without a
+ * checkpoint of the program's are too many: the job ends with an error then.
+ *
+ * Never returns, unless it cannot be told; then it returns -108 and the
+ * program may go on. May be called before boinc_init. In C++ the last two may
+ * be left out: NULL and false.
+ */
+#ifndef __cplusplus
+int boinc_temporary_exit(int delay, const char *reason, int is_notice);
+#endif
 
 /*
  * Say which part of the work is done. Reported as a number from 0 to 1:
@@ -412,11 +429,6 @@ char *boinc_msg_prefix(char *buffer, int size);
 /* As boinc_finish; the message goes to standard error. */
 int boinc_finish_message(int status, const char *message, bool is_notice);
 
-/*
- * A machine's program cannot be put off till later: this returns -108, as
- * BOINC's does where it cannot write its file. The reason goes to standard
- * error.
- */
 int boinc_temporary_exit(int delay, const char *reason = NULL, bool is_notice = false);
 
 /* As boinc_report_app_status; the others are measured outside. */

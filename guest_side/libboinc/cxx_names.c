@@ -19,7 +19,6 @@
 #define PUBLIC __attribute__((visibility("default")))
 #define MANGLED(name) __asm__(name) PUBLIC
 
-#define ERR_FOPEN (-108)
 #define ERR_NULL (-116)
 #define NEW_STRING "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 #define OLD_STRING "Ss"
@@ -51,15 +50,10 @@ int cxx_finish_message(int status, const char *message, bool is_notice)
     return boinc_finish(status);
 }
 
-/* The protocol has no such end; BOINC's library returns the same where it cannot write its file. */
 int cxx_temporary_exit(int delay, const char *reason, bool is_notice) MANGLED("_Z20boinc_temporary_exitiPKcb");
 int cxx_temporary_exit(int delay, const char *reason, bool is_notice)
 {
-    (void)delay;
-    (void)is_notice;
-    if (reason != NULL)
-        fprintf(stderr, "%s\n", reason);
-    return ERR_FOPEN;
+    return boinc_temporary_exit(delay, reason, is_notice);
 }
 
 char *cxx_msg_prefix(char *buffer, int size) MANGLED("_Z16boinc_msg_prefixPci");

@@ -42,7 +42,17 @@ from typing import IO, Any, NoReturn
 
 from protocol.codec import decode, encode, is_name
 from protocol.errors import ProtocolError
-from protocol.messages import Checkpoint, CreditReport, Finished, FractionDone, InitData, Message, TrickleUp, Upload
+from protocol.messages import (
+    Checkpoint,
+    CreditReport,
+    Finished,
+    FractionDone,
+    InitData,
+    Message,
+    TemporaryExit,
+    TrickleUp,
+    Upload,
+)
 
 __all__ = [
     "Task",
@@ -69,6 +79,7 @@ __all__ = [
     "boinc_report_app_status",
     "boinc_resolve_filename",
     "boinc_send_trickle_up",
+    "boinc_temporary_exit",
     "boinc_time_to_checkpoint",
     "boinc_upload_file",
     "boinc_upload_status",
@@ -87,6 +98,8 @@ _UNSET = -1.0
 _HALF_A_SECOND = 0.5
 _DEFAULT_PERIOD_S = 300.0
 _MOST = 1e30
+_DELAY_MOST_S = 86_400.0
+_DELAY_S = 300.0
 _WAITING_MOST = 256
 _TEXT_MOST = 60_000
 _LINES_MOST = 1000
@@ -159,14 +172,19 @@ def _remove(path: str) -> None:
 
 def _publish(name: str, message: Message) -> None:
     """Write one report, if there is somebody to tell."""
+    with contextlib.suppress(OSError):
+        _publish_or_fail(name, message)
+
+
+def _publish_or_fail(name: str, message: Message) -> None:
     if not _state.reporting:
         return
-    with contextlib.suppress(OSError):
-        part = _write_temporary(_state.spool, encode(message))
-        try:
-            os.replace(part, _path(name))
-        except OSError:
-            _remove(part)
+    part = _write_temporary(_state.spool, encode(message))
+    try:
+        os.replace(part, _path(name))
+    except OSError:
+        _remove(part)
+        raise
 
 
 def _read(kind: str, name: str) -> Any:
@@ -365,15 +383,19 @@ def boinc_init_options(
     return 0
 
 
+def _tell_last() -> None:
+    if _fraction != _UNSET:
+        _publish_fraction()
+    _publish_credit()
+
+
 def _tell_end(code: int, message: str | None) -> None:
     """After `finished` nothing more is to be said."""
     global _fraction
     if code == 0:
         _fraction = 1.0
     with _state.lock:
-        if _fraction != _UNSET:
-            _publish_fraction()
-        _publish_credit()
+        _tell_last()
         _publish("finished", Finished(code, message and _one_line(message)))
         _state.reporting = False
 
@@ -391,11 +413,41 @@ def boinc_finish(status: int = 0, message: str | None = None) -> NoReturn:
     process ends at once.
     """
     _tell_end(status, message)
+    _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
     if threading.current_thread() is threading.main_thread():
         sys.exit(status)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status & 0xFF)
+
+
+def boinc_temporary_exit(delay: float, reason: str | None = None, is_notice: bool = False) -> NoReturn:
+    """End the process as `sys.exit(0)` does, to be started again in `delay` seconds, with its files as they are.
+
+    A delay below 0, above a day, or NaN counts as 300, as with BOINC's client. `reason` is for people; with
+    `is_notice` the volunteer is shown it, because they must do something. May be called before `boinc_init`. A hundred
+    times in a row without a checkpoint are too many: the job ends with an error then. On another thread than the main
+    one the process ends at once.
+
+    :raise error: it cannot be told (-108); the program may go on.
+    """
+    seconds = float(delay)
+    message = TemporaryExit(
+        seconds if 0 <= seconds <= _DELAY_MOST_S else _DELAY_S, reason and _one_line(reason), int(bool(is_notice))
+    )
+    with _state.lock:
+        if not _state.initialized:
+            _state.reporting = bool(_state.spool)
+        _tell_last()
+        try:
+            _publish_or_fail("temporary_exit", message)
+        except OSError as trouble:
+            raise error(ERR_FOPEN, f"cannot write to {_state.spool}: {trouble}") from trouble
+        _state.reporting = False
+    _exit(0)
 
 
 def boinc_fraction_done(fraction: float) -> None:
@@ -793,6 +845,10 @@ class Task:
             yield
         finally:
             boinc_end_critical_section()
+
+    def rest(self, seconds: float, reason: str | None = None, notice: bool = False) -> NoReturn:
+        """End here, to be started again so much later (`boinc_temporary_exit`)."""
+        boinc_temporary_exit(seconds, reason, notice)
 
     def send(self, variety: str, text: str) -> None:
         """Send a trickle to the project (`boinc_send_trickle_up`)."""

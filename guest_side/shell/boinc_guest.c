@@ -21,6 +21,7 @@
 #define DEFAULT_PERIOD 300
 #define VARIETY_LONGEST 255
 #define NAME_LONGEST 200 /* as in boinc_api.c */
+#define NOTICE "--notice"
 
 static const char usage[] =
     "usage: boinc-guest COMMAND\n"
@@ -36,6 +37,10 @@ static const char usage[] =
     "                         with a message of the project; 1: there is none\n"
     "  upload NAME            upload this output now, which is complete\n"
     "  finish CODE [MESSAGE]  the work is over; exit with CODE. 0 is success\n"
+    "  temporary-exit SECONDS [MESSAGE] [--notice]\n"
+    "                         when the program has ended with status 0, start it\n"
+    "                         again so much later; --notice: show the volunteer\n"
+    "                         the message\n"
     "\n"
     "The exit status is 0, 1 if it cannot be written, 2 for a command that makes\n"
     "no sense. Without VMBRIDGE_SPOOL nothing is written.\n";
@@ -127,17 +132,6 @@ static void take_integer(void *user, const struct wire_value *value)
         *(int64_t *)user = value->integer;
 }
 
-/* A message that nobody could read must not keep the end from being told. */
-static void put_message(struct wire_writer *writer, char *message)
-{
-    size_t i, len = strlen(message);
-
-    if (!wire_is_utf8(message, len))
-        for (i = 0; i < len; i++)
-            message[i] = (unsigned char)message[i] < 0x80 ? message[i] : '?';
-    wire_put_text(writer, "message", message);
-}
-
 static int finish(char **args)
 {
     char text[64], buffer[2048];
@@ -152,12 +146,37 @@ static int finish(char **args)
     wire_begin(&writer, buffer, sizeof buffer);
     wire_put_integer(&writer, "code", code);
     if (args[1] != NULL)
-        put_message(&writer, args[1]);
+        wire_put_any(&writer, "message", args[1]);
     if (code == 0)
         publish("fraction_done", "1\n", 2);
     if (publish("finished", buffer, writer.len) != 0 && code == 0)
         return NO;
     return (int)(code & 0xff);
+}
+
+static int temporary_exit(char **args)
+{
+    const char *message = args[1], *flag = args[1] != NULL ? args[2] : NULL;
+    char text[64], buffer[2048];
+    struct wire_writer writer;
+    int rule;
+
+    if (message != NULL && flag == NULL && strcmp(message, NOTICE) == 0) {
+        flag = message;
+        message = NULL;
+    }
+    if (flag != NULL && strcmp(flag, NOTICE) != 0)
+        return complain("this is not " NOTICE ": ", flag);
+    snprintf(text, sizeof text, "delay %.40s\n", args[0]);
+    if (!is_one_line(args[0])
+        || wire_decode(WIRE_TEMPORARY_EXIT, text, strlen(text), NULL, NULL, &rule) != WIRE_OK)
+        return complain("no number of seconds up to a day: ", args[0]);
+    wire_begin(&writer, buffer, sizeof buffer);
+    wire_put_text(&writer, "delay", args[0]);
+    if (message != NULL)
+        wire_put_any(&writer, "message", message);
+    wire_put_integer(&writer, "notice", flag != NULL);
+    return publish("temporary_exit", buffer, writer.len);
 }
 
 /* ---------------------------------------------------------- checkpoints -- */
@@ -330,6 +349,7 @@ static const struct command {
     {"time-to-checkpoint", 0, 0, time_to_checkpoint}, {"checkpointed", 0, 0, checkpointed},
     {"trickle", 1, 2, trickle}, {"receive", 0, 0, receive},
     {"upload", 1, 1, upload}, {"finish", 1, 2, finish},
+    {"temporary-exit", 1, 3, temporary_exit},
 };
 
 int boinc_guest(int argc, char **argv)

@@ -47,16 +47,26 @@ static size_t text_length(const char *text)
     return len;
 }
 
-void wire_put_text(struct wire_writer *w, const char *key, const char *text)
+static void put_clean(struct wire_writer *w, const char *key, const char *text, unsigned char highest)
 {
     char clean[WIRE_TEXT_MAX];
     size_t len = text_length(text), i;
 
     for (i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        clean[i] = (c < 0x20 && c != '\t') || c == 0x7f ? '?' : text[i];
+        clean[i] = (c < 0x20 && c != '\t') || c == 0x7f || c > highest ? '?' : text[i];
     }
     put_line(w, key, clean, len);
+}
+
+void wire_put_text(struct wire_writer *w, const char *key, const char *text)
+{
+    put_clean(w, key, text, 0xff);
+}
+
+void wire_put_any(struct wire_writer *w, const char *key, const char *text)
+{
+    put_clean(w, key, text, wire_is_utf8(text, strlen(text)) ? 0xff : 0x7e);
 }
 
 /* Write `value` with at least `width` digits; returns how many. */

@@ -125,6 +125,7 @@ enum wire_filename wire_judge_filename(const char *name, size_t len,
 #define wire_read vmbridge_wire_read
 #define wire_begin vmbridge_wire_begin
 #define wire_put_text vmbridge_wire_put_text
+#define wire_put_any vmbridge_wire_put_any
 #define wire_put_integer vmbridge_wire_put_integer
 #define wire_put_number vmbridge_wire_put_number
 #define wire_put_fraction vmbridge_wire_put_fraction
@@ -169,6 +170,9 @@ void wire_begin(struct wire_writer *writer, char *buffer, size_t size);
  * are cut off, between two characters.
  */
 void wire_put_text(struct wire_writer *writer, const char *key, const char *text);
+
+/* As wire_put_text, of any bytes: if they are no UTF-8, what is not ASCII becomes question marks. */
+void wire_put_any(struct wire_writer *writer, const char *key, const char *text);
 
 /* Write `key` and a count or a code. */
 void wire_put_integer(struct wire_writer *writer, const char *key, int64_t value);

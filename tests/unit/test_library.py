@@ -174,6 +174,15 @@ int main(void) {
         }
         else if (!strcmp(word, "locale")) printf("%d\n", setlocale(LC_ALL, "") != NULL);
         else if (!strcmp(word, "signal")) { signal(SIGUSR1, on_signal); puts("0"); fflush(stdout); for (;;) pause(); }
+        else if (!strcmp(word, "rest")) {
+            scanf("%lf %63s", &a, word); printf("%d\n", boinc_temporary_exit((int)a, word, a > 3600)); fflush(stdout);
+        }
+        else if (!strcmp(word, "rest_bad")) {
+            char *big = malloc(1000001);
+            memset(big, 'x', 1000000); strcpy(big + 1000000, ""); memcpy(big, "\xe9\n\x1b[", 4);
+            boinc_temporary_exit(-1, big, 0);
+        }
+        else if (!strcmp(word, "rest_silently")) boinc_temporary_exit(0, NULL, 0);
         else if (!strcmp(word, "finish")) { scanf("%lf", &a); boinc_finish((int)a); }
         fflush(stdout);
     }
@@ -289,6 +298,37 @@ def test_a_failure_keeps_its_fraction(program: Program) -> None:
     assert program.finish(195) == 195
     assert program.read("fraction_done") == "0.25\n"
     assert program.read("finished") == "code 195\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (("init", "fraction 0.25", "rest 7200 busy"), "delay 7200\nmessage busy\nnotice 1\n"),
+        (("rest 60 missing",), "delay 60\nmessage missing\nnotice 0\n"),
+        (("init", "rest_silently"), "delay 0\nnotice 0\n"),
+        (("init", "rest 86400 busy"), "delay 86400\nmessage busy\nnotice 1\n"),
+        (("init", "rest 86401 busy"), "delay 300\nmessage busy\nnotice 1\n"),
+        (("init", "rest 2e9 busy"), "delay 300\nmessage busy\nnotice 1\n"),
+        (("init", "rest_bad"), f"delay 300\nmessage ???[{1020 * 'x'}\nnotice 0\n"),
+    ],
+    ids=["", "before boinc_init", "no reason", "a day", "more than a day", "ages", "nonsense"],
+)
+def test_a_program_may_ask_to_be_started_again_later(program: Program, steps: tuple[str, ...], told: str) -> None:
+    """It used to be told that this cannot be written."""
+    for step in steps:
+        program.do(step)
+    assert program.process.wait(AT_MOST_S) == 0
+    assert program.read("temporary_exit") == told and program.read("finished") is None
+    assert program.read("creditreport"), "the last values, too"
+    assert program.read("fraction_done") == ("0.25\n" if "fraction 0.25" in steps else None)
+
+
+def test_a_rest_that_cannot_be_told_is_none(program: Program) -> None:
+    program.do("init")
+    (program.spool / "temporary_exit").mkdir()
+    assert program.do("rest 60 busy") == "-108"
+    assert program.do("fraction 0.5") == "0", "it goes on"
+    assert program.finish(0) == 0 and program.read("finished") == "code 0\n"
 
 
 def test_finish_without_any_report(program: Program) -> None:

@@ -89,7 +89,10 @@ diagnostics_trace_to_debugger main_exited
 """
 """Declared and never defined, of other versions, compiled by the program (Fortran), or of libboinc (diagnostics)."""
 
-OUR_OWN = {"vmbridge_init_data", "boinc_wu_cpu_time", "boinc_elapsed_time", "boinc_upload_file", "boinc_upload_status"}
+OUR_OWN = {
+    *("vmbridge_init_data", "boinc_wu_cpu_time", "boinc_elapsed_time"),
+    *("boinc_temporary_exit", "boinc_upload_file", "boinc_upload_status"),
+}
 
 ANOTHER_VERSION = """\
 #include <string>
@@ -130,10 +133,10 @@ def compile_and_run(folder: Path, source: str, words: Sequence[str], **env: str)
     return run(folder, **env)
 
 
-def run(folder: Path, **env: str) -> str:
+def run(folder: Path, *words: str, **env: str) -> str:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("VMBRIDGE_")} | env
     done = subprocess.run(
-        [folder / "program"], cwd=folder, env=clean, stdout=subprocess.PIPE, text=True, timeout=AT_MOST_S
+        [folder / "program", *words], cwd=folder, env=clean, stdout=subprocess.PIPE, text=True, timeout=AT_MOST_S
     )
     assert done.returncode == 0, done
     return done.stdout
@@ -203,7 +206,9 @@ FACES = r"""
 #include <cstdio>
 #include <cstring>
 #define CHECK(what) if (!(what)) { printf("not so: %s\n", #what); return 1; }
-int main() {
+int main(int words, char **) {
+    if (words > 1)
+        return boinc_temporary_exit(60, "later");
     char buffer[64], cut[5];
     BOINC_OPTIONS options;
     BOINC_STATUS status;
@@ -216,7 +221,6 @@ int main() {
     CHECK(start_timer_thread() == 0 && start_timer_thread() == 0);
     CHECK(boinc_msg_prefix(buffer, sizeof buffer) == buffer && buffer[4] == '-' && strstr(buffer, "):"));
     CHECK(boinc_msg_prefix(cut, sizeof cut) == cut && strlen(cut) == 4);
-    CHECK(boinc_temporary_exit(60) == -108);
     CHECK(boinc_resolve_filename_s("input", found) == 0 && found == "input");
     CHECK(boinc_upload_file(name) == -108 && boinc_upload_status(name) == -161);
     CHECK(boinc_wu_cpu_time(x) == 0 && x >= 0 && x < 7);
@@ -250,6 +254,8 @@ def test_what_only_cxx_programs_call(plain: Path, tmp_path: Path, static: bool) 
     assert (tmp_path / "checkpoint").read_text().startswith("count 2\n"), "one for each rise of the CPU time"
     assert (tmp_path / "creditreport").read_text().startswith("fpops 1728000000000\nintops 0\n")
     assert (tmp_path / "finished").read_text() == "code 0\n"
+    assert run(tmp_path, "rest", VMBRIDGE_SPOOL=str(tmp_path)) == ""
+    assert (tmp_path / "temporary_exit").read_text() == "delay 60\nmessage later\nnotice 0\n"
 
 
 WITH_THEIR_STRUCTURE = r"""

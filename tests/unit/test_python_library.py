@@ -170,6 +170,41 @@ def test_success_is_all_of_the_work(program: Program) -> None:
     assert (program.read("finished"), program.read("fraction_done")) == ("code 0\n", "1.0\n")
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("boinc_temporary_exit(7200, 'an é and\\na line', True)", "delay 7200.0\nmessage an é and?a line\nnotice 1\n"),
+        ("boinc_temporary_exit(-1)", "delay 300.0\nnotice 0\n"),
+        ("boinc_temporary_exit(1e10, 1000000 * 'x')", f"delay 300.0\nmessage {1024 * 'x'}\nnotice 0\n"),
+        ("boinc_temporary_exit(float('nan'))", "delay 300.0\nnotice 0\n"),
+        ("boinc.Task().rest(0, 'busy')", "delay 0.0\nmessage busy\nnotice 0\n"),
+    ],
+)
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_program_may_ask_to_be_started_again_later(program: Program, call: str, told: str, begun: bool) -> None:
+    if begun:
+        program.do("boinc_init()")
+        program.do("boinc_fraction_done(0.25)")
+    assert program.end(call) == 0
+    assert program.read("temporary_exit") == told and program.read("finished") is None
+    assert program.read("fraction_done") == ("0.25\n" if begun else None)
+
+
+def test_a_rest_in_a_task_is_not_its_end(library: Path, tmp_path: Path) -> None:
+    source = "import boinc\nwith boinc.task() as task:\n    task.fraction_done = 0.5\n    task.rest(60)\n"
+    made = Program(library, tmp_path, source)
+    assert made.end() == 0
+    assert made.names() == ["creditreport", "fraction_done", "save", "temporary_exit"]
+    assert made.read("fraction_done") == "0.5\n"
+
+
+def test_a_rest_that_cannot_be_told_is_none(program: Program) -> None:
+    program.do("boinc_init()")
+    (program.spool / "temporary_exit").mkdir()
+    assert program.do("boinc_temporary_exit(60)") == "-108"
+    assert program.end("boinc_finish()") == 0 and program.read("finished") == "code 0\n"
+
+
 def test_on_another_thread_the_end_ends_the_process(program: Program) -> None:
     program.do("boinc_init()")
     program.do("__import__('threading').Thread(target=boinc_finish, args=(4,)).start()")

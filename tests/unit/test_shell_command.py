@@ -74,6 +74,14 @@ def test_reports(shell: Shell) -> None:
         ("ops", "1" * 300),
         ("finish", "bad"),
         ("finish", "1\nmessage x"),
+        ("temporary-exit",),
+        ("temporary-exit", "-1"),
+        ("temporary-exit", "86401"),
+        ("temporary-exit", "soon", "why"),
+        ("temporary-exit", "1\nnotice 1"),
+        ("temporary-exit", "1" * 60),
+        ("temporary-exit", "60", "why", "notice"),
+        ("temporary-exit", "60", "why", "--notice", "more"),
         ("upload", "../x"),
         ("upload", "absent"),
         ("trickle", "<v>"),
@@ -100,6 +108,22 @@ def test_the_end_is_told_and_is_its_own_exit_status(
     assert shell("finish", *words) == status
     assert shell.read("finished") == finished
     assert ("fraction_done" in shell.names()) == (words[0] == "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("60",), "delay 60\nnotice 0\n"),
+        (("1.5e3", "an é and\na line"), "delay 1.5e3\nmessage an é and?a line\nnotice 0\n"),
+        (("60", "why", "--notice"), "delay 60\nmessage why\nnotice 1\n"),
+        (("0", "--notice"), "delay 0\nnotice 1\n"),
+        (("86400", "x" * 100_000), f"delay 86400\nmessage {1024 * 'x'}\nnotice 0\n"),
+        (("60", b"a\xe9".decode(errors="surrogateescape")), "delay 60\nmessage a?\nnotice 0\n"),
+    ],
+)
+def test_a_script_may_ask_to_be_started_again_later(shell: Shell, words: tuple[str, ...], told: str) -> None:
+    assert shell("temporary-exit", *words) == 0 and shell.read("temporary_exit") == told
+    assert shell.names() == ["save", "temporary_exit"]
 
 
 def test_checkpoints(shell: Shell) -> None:
@@ -154,10 +178,11 @@ def test_without_the_bridge_it_does_nothing(shell: Shell) -> None:
             ("trickle", "v"),
             ("upload", "out.txt"),
             ("receive",),
+            ("temporary-exit", "60"),
             ("finish", "3"),
         )
     ]
-    assert said == [0, 0, 1, 0, 0, 0, 1, 3]
+    assert said == [0, 0, 1, 0, 0, 0, 1, 0, 3]
     assert shell.names() == ["save"]
 
 
@@ -165,6 +190,7 @@ def test_a_spool_that_is_gone_is_told(shell: Shell) -> None:
     (shell.root / "spool" / "save").unlink()
     (shell.root / "spool").rmdir()
     assert shell("fraction-done", "0.5") == 1 and "cannot write" in shell.done.stderr
+    assert shell("temporary-exit", "60") == 1
     assert shell("finish", "0") == 1 and shell("finish", "7") == 7
 
 
@@ -183,6 +209,14 @@ def test_the_agents_program_finds_it(guest: Guest) -> None:
     assert guest.keys("creditreport").items() >= {"fpops": "5000000000", "intops": "3"}.items()
     assert guest.read("trickle_up.1") == "variety progress\ntext news\ntext \n"
     assert guest.read("upload.1") == "name out\n"
+
+
+def test_the_agents_program_rests_by_it(guest: Guest) -> None:
+    guest.program("[ -e again ] && exec boinc-guest finish 0\n: > again; boinc-guest temporary-exit 0 busy")
+    guest.put("command", RUN)
+    guest.start()
+    assert guest.wait() == 0
+    assert guest.read("finished") == "code 0\n" and "the program rests" in guest.log
 
 
 def test_a_command_of_that_name_that_the_guest_has_goes_before(guest: Guest) -> None:
