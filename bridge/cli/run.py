@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..hypervisors import HYPERVISORS
+from ..hypervisors import HYPERVISORS, is_third_party
 from ..job import read_job
 from ..life.decide import End
 from ..life.forwarding import Nobody
@@ -21,12 +21,21 @@ EXIT = {End.SUCCESS: 0, End.INTERRUPTED: 130}
 """Exit codes; every other end is 1."""
 
 
+def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """Take one of ours; or another package's, which are asked for only when it is none of ours."""
+    if name is None or name in HYPERVISORS or is_third_party(name):
+        return name
+    raise click.BadParameter(f"{name!r} is not one of {', '.join(map(repr, HYPERVISORS))}, nor installed")
+
+
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--hypervisor",
-    type=click.Choice(HYPERVISORS),
-    help="What runs the machine; else the job file says, else what is installed is used. "
+    metavar=f"[{'|'.join(HYPERVISORS)}|...]",
+    callback=_known,
+    help="What runs the machine; else the job file says, else what is installed is used. Another package's has its own "
+    "name. "
     "local runs the program on this host, without isolation; plain starts nothing and lets you play the guest.",
 )
 @click.option(

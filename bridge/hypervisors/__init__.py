@@ -1,7 +1,8 @@
 """Neighbour 2: what runs the machine. The interface of a backend, the registry, and the choice of one.
 
-A backend is a module of this package with a class that fulfils `Hypervisor`. It is imported only when chosen, so that
-a host needs the libraries of the one it uses and no others.
+A backend is a class that fulfils `Hypervisor`, in a module of this package or in somebody else's package, which names
+it by an entry point (docs/hypervisors.md). It is imported only when chosen, so that a host needs the libraries of the
+one it uses and no others.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import importlib
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from protocol.layout import Share
 
 from ..errors import HypervisorError, NotInstalled
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from ..image import Image
     from ..image.bare import BareDisk
+
+logger = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +85,16 @@ class MachineState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a machine is: `cpu_seconds` is its CPU time on the host so far, `console` the end of what it printed."""
+    """How a machine is: `cpu_seconds` is its CPU time on the host so far, `console` the end of what it printed.
+
+    `other_pid` is its process while it runs, if that does not descend from the bridge: somebody who watches what the
+    bridge uses must be told of it. Else it is None.
+    """
 
     state: MachineState
     cpu_seconds: float = 0.0
     console: str = ""
+    other_pid: int | None = None
 
 
 class Hypervisor(Protocol):
@@ -232,24 +243,62 @@ _REGISTRY = {
     "local": _Backend(".local", "Local"),
     "plain": _Backend(".plain", "Plain"),
 }
+"""In the order in which they are looked for."""
 
 HYPERVISORS = tuple(_REGISTRY)
-"""All names, for a person at the command line."""
+"""The names of all that are part of the bridge, for a person at the command line."""
 
 MACHINES = tuple(name for name, backend in _REGISTRY.items() if backend.programs)
-"""Those that run machines: for job files and for detection."""
+"""Those of them that run machines: for job files and for detection."""
+
+ENTRY_POINTS = "vmbridge.hypervisors"
+"""The group of entry points by which another package says that it has a backend, under which name."""
+
+_VERBS = ("probe", "start", "pause", "resume", "wait", "stop", "remove", "examine")
+
+
+def third_parties() -> Mapping[str, EntryPoint]:
+    """Return the backends of other packages, by their names. Our own names are ours.
+
+    Asks every package that is installed, so it is called only where our own do not serve.
+    """
+    from importlib.metadata import entry_points
+
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (point.name, point.value))
+    return {point.name: point for point in reversed(points) if point.name not in _REGISTRY}
+
+
+def is_third_party(name: str) -> bool:
+    """Say whether `name` is that of a backend of another package."""
+    return name not in _REGISTRY and name in third_parties()
 
 
 def load(name: str) -> type[Hypervisor]:
     """Return the class of the backend called `name`.
 
-    :raise HypervisorError: there is none of this name.
+    :raise HypervisorError: there is none of this name, or it is another package's and cannot be used.
     """
     backend = _REGISTRY.get(name)
     if backend is None:
-        raise HypervisorError(f"there is no hypervisor {name!r} here. Choose one of: {', '.join(HYPERVISORS)}")
+        others = third_parties()
+        if name not in others:
+            known = ", ".join((*HYPERVISORS, *sorted(others)))
+            raise HypervisorError(f"there is no hypervisor {name!r} here. Choose one of: {known}")
+        return _load_other(others[name])
     found: type[Hypervisor] = getattr(importlib.import_module(backend.module, __package__), backend.name)
     return found
+
+
+def _load_other(point: EntryPoint) -> type[Hypervisor]:
+    what = f"the hypervisor {point.name!r} ({point.value})"
+    try:
+        found: Any = point.load()
+    except Exception as error:  # whatever somebody else's module does when it is imported
+        raise HypervisorError(f"{what} cannot be loaded: {error!r}. Mend or remove its package") from error
+    if missing := [name for name in (*_VERBS, "one_folder", "needs_image") if not hasattr(found, name)]:
+        raise HypervisorError(f"{what} is no hypervisor of this bridge: it has no {', '.join(missing)}")
+    chosen: type[Hypervisor] = found
+    return chosen
 
 
 def choose(
@@ -257,14 +306,32 @@ def choose(
 ) -> type[Hypervisor]:
     """Choose a backend: the command line's, else the job file's, else the first one that is installed.
 
-    `which` finds a program in PATH.
+    `which` finds a program in PATH. Another package's is detected by the `programs` of its class, after all of ours, in
+    the order of their names.
 
-    :raise HypervisorError: the name is unknown.
+    :raise HypervisorError: the name is unknown, or a job file names one that starts no machine.
     :raise NotInstalled: none was named and none is installed.
     """
-    if name := by_hand or by_job:
-        return load(name)
+    if by_hand:
+        return load(by_hand)
+    if by_job:
+        backend = load(by_job)
+        if not backend.needs_image:
+            raise HypervisorError(
+                f"{by_job!r} starts no machine, so only a person may choose it: --hypervisor {by_job}"
+            )
+        return backend
     for name in MACHINES:
-        if all(which(program) for program in _REGISTRY[name].programs):
+        if all(map(which, _REGISTRY[name].programs)):
             return load(name)
+    for name, point in sorted(third_parties().items()):
+        try:
+            backend = _load_other(point)
+        except HypervisorError as error:
+            logger.warning("%s", error)
+            continue
+        programs = getattr(backend, "programs", ())
+        if programs and backend.needs_image and all(map(which, programs)):
+            logger.info("the machine is run by %s, of another package", name)
+            return backend
     raise NotInstalled("no hypervisor is installed. Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)")

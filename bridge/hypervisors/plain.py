@@ -22,7 +22,8 @@ class Plain:
         return f"nobody: play the guest in {self._share.guest}"
 
     async def start(self) -> None:
-        self._state = MachineState.RUNNING
+        if self._state is MachineState.ABSENT:
+            self._state = MachineState.RUNNING
 
     async def pause(self) -> None:
         if self._state is MachineState.RUNNING:

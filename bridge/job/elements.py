@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from protocol.codec import is_name
 
-from ..hypervisors import MACHINES
+from ..hypervisors import MACHINES, is_third_party
 from .findings import Kind
 from .model import PACKAGES, SYSTEM_PACKAGES
 from .names import OWN_NAMES
@@ -283,7 +283,7 @@ _MACHINE_ROWS = (
     ),
     Row(
         "hypervisor",
-        choice(MACHINES, _no_hypervisor),
+        choice(MACHINES, _no_hypervisor, also=is_third_party),
         "What runs the machine.",
         Whose.OURS,
         default_said="what is found",

@@ -277,12 +277,14 @@ def whole(low: int, high: int, unit: str) -> Value:
     return Value(f"a whole number of {unit} from {low} to {high}", _given(vol.All(_whole, vol.Range(low, high))))
 
 
-def choice(words: Iterable[str], otherwise: Callable[[str], str]) -> Value:
-    """Return the kind of these words; `otherwise` returns the sentence for another one."""
+def choice(
+    words: Iterable[str], otherwise: Callable[[str], str], *, also: Callable[[str], bool] = lambda text: False
+) -> Value:
+    """Return the kind of these words, and of those that `also` knows; `otherwise` returns the sentence for others."""
     known = tuple(words)
 
     def check(text: str) -> str:
-        if text not in known:
+        if text not in known and not also(text):
             raise Said(otherwise(text))
         return text
 
