@@ -454,6 +454,7 @@ class _ClientSide:
                 fpops=progress.fpops,
                 intops=progress.intops,
                 wss=self._wss,
+                other_pid=None if self._life is None else self._life.other_pid,
             )
         )
 

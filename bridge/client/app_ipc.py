@@ -121,7 +121,8 @@ class AppStatus:
     """How far the job is. CPU times are in seconds, `fpops` and `intops` operations so far, `wss` bytes of memory.
 
     Both CPU times stand in every message, because the client takes 0 for one that is missing. A fraction of 0 is not
-    written: the client takes it for "not known".
+    written: the client takes it for "not known". `other_pid` is a process that works for the job and does not descend
+    from ours: the client counts what it uses as ours, and ends it when we have ended. None is none.
     """
 
     current_cpu_time: float
@@ -130,6 +131,7 @@ class AppStatus:
     fpops: float | None = None
     intops: float | None = None
     wss: float | None = None
+    other_pid: int | None = None
 
     def encode(self) -> str:
         """Write the message, with a point in its numbers and without a space inside a tag."""
@@ -141,4 +143,5 @@ class AppStatus:
             "intops_cumulative": self.intops,
             "wss": self.wss,
         }
-        return "".join(f"<{tag}>{value:.8e}</{tag}>\n" for tag, value in fields.items() if value is not None)
+        text = "".join(f"<{tag}>{value:.8e}</{tag}>\n" for tag, value in fields.items() if value is not None)
+        return text if self.other_pid is None else f"{text}<other_pid>{self.other_pid}</other_pid>\n"

@@ -87,6 +87,10 @@ class HostLife:
         """How far the program is, or was when it ended."""
         return self._told.now
 
+    @property
+    def other_pid(self) -> None:
+        """There is none: all that a program of the host starts descends from this process."""
+
     async def run(self) -> Outcome:
         """Run the program; returns when nothing of it is left.
 

@@ -141,6 +141,11 @@ class TaskLife:
         """How far the job is, or was when it ended."""
         return self._told.now
 
+    @property
+    def other_pid(self) -> int | None:
+        """The machine's process, where it does not descend from this one."""
+        return self._hypervisor.examine().other_pid
+
     async def run(self) -> Outcome:
         """Live the whole life; returns when the machine and every trace of it are gone.
 

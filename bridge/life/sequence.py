@@ -38,6 +38,9 @@ class Life(Protocol):
     @property
     def progress(self) -> Progress: ...
 
+    @property
+    def other_pid(self) -> int | None: ...
+
     async def run(self) -> Outcome: ...
 
     def quit(self) -> None: ...
@@ -142,6 +145,11 @@ class JobLife:
     def progress(self) -> Progress:
         """How far the job is, or was when it ended."""
         return self._told.now
+
+    @property
+    def other_pid(self) -> int | None:
+        """The process that runs the present task, where it does not descend from this one."""
+        return None if self._life is None else self._life.other_pid
 
     @property
     def told_to_end(self) -> bool:

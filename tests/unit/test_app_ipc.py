@@ -99,6 +99,7 @@ def test_heartbeats(message: bytes, heartbeat: Heartbeat) -> None:
 
 
 def test_both_cpu_times_stand_in_every_status() -> None:
+    assert AppStatus(1, 1, other_pid=4321).encode().endswith("</checkpoint_cpu_time>\n<other_pid>4321</other_pid>\n")
     assert AppStatus(12.5, 0.0).encode() == (
         "<current_cpu_time>1.25000000e+01</current_cpu_time>\n<checkpoint_cpu_time>0.00000000e+00</checkpoint_cpu_time>\n"
     ), "the client takes 0 for one that is missing, and a fraction of 0 for none"

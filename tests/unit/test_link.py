@@ -98,7 +98,7 @@ def talk(
     return asyncio.run(go())
 
 
-def status(cpu: float, **more: float) -> AppStatus:
+def status(cpu: float, **more: Any) -> AppStatus:
     return AppStatus(cpu, 0.0, **more)
 
 

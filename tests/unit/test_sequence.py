@@ -36,6 +36,7 @@ class FakeLife:
     results: list[Path] = field(default_factory=list)
     kept: bool = False
     progress: Progress = Progress()
+    other_pid: int | None = None
 
     async def run(self) -> Outcome:
         spent = self.part.spent
@@ -347,6 +348,19 @@ def test_orders_reach_whoever_runs_and_whoever_comes(tmp_path: Path) -> None:
     rig.run(job(HOST, HOST, daemons=(HostTask("daemon"),)))
     assert [life.orders for life in rig.lives] == [[False, "hold", "fear"], [False, "hold", "fear"]]
     assert "hold those beside" in rig.log
+
+
+def test_the_process_that_runs_it_is_the_present_tasks(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    seen: list[int | None] = []
+
+    async def looks(life: FakeLife) -> None:
+        life.other_pid = 4000 + len(rig.lives)
+        seen.append(rig.life.other_pid)
+
+    rig.while_it_runs = looks
+    rig.run(job(MACHINE, MACHINE))
+    assert seen == [4001, 4002] and rig.life.other_pid is None, "one that is gone may be anybody's"
 
 
 def test_what_runs_beside_stands_still_while_there_is_a_reason(tmp_path: Path) -> None:
