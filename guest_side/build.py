@@ -41,7 +41,7 @@ LIBRARY_SOURCES = (
     WIRE / "utf8.c",
 )
 AGENT_SOURCES = (
-    *sorted((SOURCES / "agent").glob("*.c")),
+    *sorted((SOURCES / "agent").rglob("*.c")),
     *sorted((SOURCES / "shell").glob("*.c")),
     *sorted(WIRE.glob("*.c")),
     SOURCES / "libboinc" / "numbered.c",
@@ -88,7 +88,9 @@ def build_agent(outdir: Path, arch: str) -> Path:
 
     :raise BuildError: zig is missing or the build fails; an older agent is left as it was.
     """
-    headers = [header for folder in ("agent", "shell", "wire", "libboinc") for header in (SOURCES / folder).glob("*.h")]
+    headers = [
+        header for folder in ("agent", "shell", "wire", "libboinc") for header in (SOURCES / folder).rglob("*.h")
+    ]
     return _build_static(outdir / arch / "agent", arch, [*AGENT_SOURCES, *headers])
 
 

@@ -25,6 +25,7 @@
  *   rest.c     a program that is to be started again later (B23)
  *   numbered.c trickles and uploads, both ways (B15)
  *   saved.c    the program's own state -> share (B21)
+ *   client/    the BOINC client, for programs that were made for it
  *   status.c   state and heartbeat (B12)
  *   watch.c    a file that somebody else writes (B3, B5)
  *   say.c      the clock and the console
@@ -161,6 +162,7 @@ struct program {
     pid_t pid; /* 0: none */
     double cpu_seconds;
     int64_t count_at; /* when its CPU time is counted again */
+    int64_t term_at; /* when it gets SIGTERM */
     int64_t kill_at; /* 0: not asked to end */
     int code; /* how it ended */
     char message[MESSAGE_SIZE]; /* empty if it exited by itself */
@@ -337,8 +339,12 @@ bool is_want_of_room(int error);
 bool program_start(struct program *program, const struct options *options,
                    const struct task *task, bool again);
 
-/* Ask it to end; program_press kills it when it takes too long. Both may be repeated. */
-void program_end(struct program *program, int64_t now);
+/*
+ * Have it end, by SIGTERM if it has not done so by itself in `patience`
+ * milliseconds; program_press kills it when it takes too long. Both may be
+ * repeated.
+ */
+void program_end(struct program *program, int64_t now, int64_t patience);
 void program_press(struct program *program, int64_t now);
 
 /* Record how it ended; what it left running in its session is killed. */
@@ -354,6 +360,9 @@ double program_cpu(struct program *program, int64_t now);
  * and that still live or were waited for; of at most 256 processes.
  */
 double tree_cpu(pid_t root);
+
+/* The memory in bytes that they have at present; what they share counts for each. */
+double tree_memory(pid_t root);
 
 /* ------------------------------------------------------------- spool.c -- */
 
@@ -458,6 +467,20 @@ void saved_again(const struct options *options);
 
 /* Ask the program to save its state, for the present command; true when that is done and published. */
 bool saved_asked(struct agent *agent);
+
+/* ----------------------------------------------------- client/client.c -- */
+
+/* A program starts: make its working directory look like the slot of a BOINC client. After init_data_bring. */
+void client_begin(const struct agent *agent);
+
+/* Speak with the program, once it has taken the slot. What it says goes into the spool: before mirror_look. */
+void client_look(const struct agent *agent, int64_t now);
+
+/* Tell it to end. Returns how many milliseconds it may take for that; 0 if it does not listen. */
+int64_t client_quit(void);
+
+/* The program has ended: put its last words into the spool. */
+void client_end(const struct agent *agent);
 
 /* ------------------------------------------------------------ status.c -- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu.c - the CPU time of a process and its descendants, from /proc. */
+/* cpu.c - the CPU time and the memory of a process and its descendants, from /proc. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -75,15 +75,36 @@ static size_t add_children(pid_t *pids, size_t count, pid_t pid)
     return count;
 }
 
-double tree_cpu(pid_t root)
+static double own_memory(pid_t pid)
+{
+    char path[64], text[256];
+    unsigned long pages = 0;
+
+    snprintf(path, sizeof path, "/proc/%ld/statm", (long)pid);
+    if (!read_text(path, text, sizeof text) || sscanf(text, "%*u %lu", &pages) != 1)
+        return 0;
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double sum(pid_t root, double (*of)(pid_t))
 {
     pid_t pids[MOST] = {root};
     size_t count = 1, i;
-    double seconds = 0;
+    double all = 0;
 
     for (i = 0; i < count; i++) {
-        seconds += own_cpu(pids[i]);
+        all += of(pids[i]);
         count = add_children(pids, count, pids[i]);
     }
-    return seconds;
+    return all;
+}
+
+double tree_cpu(pid_t root)
+{
+    return sum(root, own_cpu);
+}
+
+double tree_memory(pid_t root)
+{
+    return sum(root, own_memory);
 }

@@ -48,7 +48,7 @@ void life_fail(struct agent *agent, const char *format, ...)
     stop_copier(agent);
     stop_saver(agent);
     stop_installer(agent);
-    program_end(&agent->program, milliseconds());
+    program_end(&agent->program, milliseconds(), 0);
     enter(agent, FAILED);
     agent->status.changed = true;
 }
@@ -166,6 +166,7 @@ static void start_program(struct agent *agent)
     numbered_begin(&agent->options);
     init_data_bring(&agent->options);
     saved_begin(&agent->options);
+    client_begin(agent);
     if (program_start(&agent->program, &agent->options, &agent->task, rested))
         enter(agent, RUNNING);
     else
@@ -202,6 +203,7 @@ static void judge_program(struct agent *agent, bool stopped)
         enter(agent, READY);
         return;
     }
+    client_end(agent);
     mirror_look(&agent->options, milliseconds(), true);
     numbered_look(agent, milliseconds(), true);
     if (rest_asked(&agent->options, &agent->program)) {
@@ -371,7 +373,7 @@ static void want_save(struct agent *agent)
 
 static void want_stop(struct agent *agent, int64_t now)
 {
-    program_end(&agent->program, now);
+    program_end(&agent->program, now, client_quit());
     if (agent->program.pid != 0 || agent->installer != 0 || agent->phase == FIRST_BOOT || agent->phase == FETCHING)
         return;
     if (agent->phase == RESTING) {
@@ -520,6 +522,7 @@ int life_patience(const struct agent *agent)
 
 static void look_in_spool(struct agent *agent, int64_t now)
 {
+    client_look(agent, now);
     mirror_look(&agent->options, now, false);
     numbered_look(agent, now, false);
     saved_look(agent);
@@ -533,7 +536,7 @@ int life_step(struct agent *agent)
     if (agent->phase == RUNNING)
         look_in_spool(agent, now);
     if (agent->quitting) {
-        program_end(&agent->program, now);
+        program_end(&agent->program, now, client_quit());
         stop_installer(agent);
     }
     program_press(&agent->program, now);

@@ -178,18 +178,25 @@ bool program_start(struct program *program, const struct options *options,
     return false;
 }
 
-void program_end(struct program *program, int64_t now)
+void program_end(struct program *program, int64_t now, int64_t patience)
 {
     if (program->pid == 0 || program->kill_at != 0)
         return;
-    kill(-program->pid, SIGTERM);
-    kill(-program->pid, SIGCONT);
-    program->kill_at = now + KILL_AFTER;
+    program->term_at = now + patience;
+    program->kill_at = program->term_at + KILL_AFTER;
+    program_press(program, now);
 }
 
 void program_press(struct program *program, int64_t now)
 {
-    if (program->pid != 0 && program->kill_at != 0 && now >= program->kill_at)
+    if (program->pid == 0 || program->kill_at == 0)
+        return;
+    if (program->term_at != 0 && now >= program->term_at) {
+        kill(-program->pid, SIGTERM);
+        kill(-program->pid, SIGCONT);
+        program->term_at = 0;
+    }
+    if (now >= program->kill_at)
         kill(-program->pid, SIGKILL);
 }
 

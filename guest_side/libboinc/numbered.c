@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define NUMBER_HIGHEST 999999999 /* R19 */
-#define NAME_SIZE 64
+#define NAME_SIZE NUMBERED_NAME_SIZE
 
 /* ----------------------------------------------------------- numbers -- */
 
@@ -178,7 +178,7 @@ static size_t keep_values(char *buffer, size_t len, const char *key)
     return kept;
 }
 
-static bool fetch(const char *spool, uint32_t number, const char *to)
+static bool fetch(const char *spool, uint32_t number, int dirfd, const char *to)
 {
     static char buffer[WIRE_FILE_MAX];
     char name[NAME_SIZE], path[4096];
@@ -188,10 +188,18 @@ static bool fetch(const char *spool, uint32_t number, const char *to)
     len = read_in(spool, name, buffer, sizeof buffer);
     if (len < 0 || (size_t)snprintf(path, sizeof path, "%s/%s", spool, name) >= sizeof path)
         return false;
-    if (wire_publish(AT_FDCWD, to, buffer, keep_values(buffer, (size_t)len, "text"), false) != 0)
+    if (wire_publish(dirfd, to, buffer, keep_values(buffer, (size_t)len, "text"), false) != 0)
         return false;
     unlink(path);
     return true;
+}
+
+bool numbered_bring(const char *spool, int dirfd, char *name)
+{
+    uint32_t number = find_number(spool, "trickle_down", '.', false);
+
+    name_of(name, "trickle_down", '_', number);
+    return number != 0 && fetch(spool, number, dirfd, name);
 }
 
 bool numbered_receive(const char *spool, char *name, size_t size)
@@ -205,9 +213,7 @@ bool numbered_receive(const char *spool, char *name, size_t size)
         name_of(current, "trickle_down", '_', number);
     looked = true;
     if (current[0] == '\0' || access(current, F_OK) != 0) {
-        number = find_number(spool, "trickle_down", '.', false);
-        name_of(current, "trickle_down", '_', number);
-        if (number == 0 || !fetch(spool, number, current))
+        if (!numbered_bring(spool, AT_FDCWD, current))
             current[0] = '\0';
     }
     if (current[0] == '\0' || strlen(current) >= size)

@@ -12,10 +12,12 @@
 
 #define NUMBERED_WAITING_MOST 256 /* so many messages of a kind may wait in the spool */
 #define NUMBERED_LINES_MOST 1000 /* with the other keys, R4 */
+#define NUMBERED_NAME_SIZE 64
 
 /* The library is linked into other people's programs: these names must not meet theirs. */
 #define numbered_put_lines vmbridge_numbered_put_lines
 #define numbered_send vmbridge_numbered_send
+#define numbered_bring vmbridge_numbered_bring
 #define numbered_receive vmbridge_numbered_receive
 #define numbered_answer vmbridge_numbered_answer
 
@@ -33,9 +35,15 @@ int numbered_send(const char *spool, const char *stem, const struct wire_writer 
                   uint32_t *last);
 
 /*
- * Bring the oldest message of the project from the spool into the working
- * directory as `trickle_down_N`, its text as the project wrote it, and write
- * this name to `name`. Returns false if there is none.
+ * Bring the oldest message of the project from the spool into the folder as
+ * `trickle_down_N`, its text as the project wrote it; `name` has room for
+ * NUMBERED_NAME_SIZE. Returns false if there is none.
+ */
+bool numbered_bring(const char *spool, int dirfd, char *name);
+
+/*
+ * The same into the working directory, and one after the other: the next one
+ * when the last one has been removed. Returns false if there is none.
  */
 bool numbered_receive(const char *spool, char *name, size_t size);
 
