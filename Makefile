@@ -10,6 +10,10 @@ SYSTEM := build/system
 DEMO := build/demo
 BUNDLE := build/bundle
 EXAMPLE := guest_side/examples/lennard_jones
+BOINC := build/boinc
+
+# Where the tests look for BOINC's own library and its headers.
+export BOINC_DEV ?= $(CURDIR)/$(BOINC)
 
 # Debian keeps mke2fs where an ordinary user's PATH does not reach.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -81,7 +85,16 @@ style:
 fast:
 	@$(BIN)/pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
 
-integration: guest image  ## tests with real QEMU
+# Debian's packages of BOINC's library, unpacked and not installed.
+$(BOINC)/ready:
+	$(call need,apt-get dpkg-deb,apt dpkg)
+	@rm -rf $(BOINC) && mkdir -p $(BOINC) && cd $(BOINC) && \
+		{ [ -n "$$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get update -qq -o Acquire::Retries=5; } && \
+		apt-get download -qq -o Acquire::Retries=5 libboinc-app-dev libboinc-app7 libboinc7 2>/dev/null && \
+		for deb in *.deb; do dpkg-deb -x $$deb . || exit 1; done && touch ready
+
+integration: guest image $(BOINC)/ready  ## tests with real QEMU
+	$(call need,c++,g++)
 	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 

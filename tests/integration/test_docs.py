@@ -15,7 +15,7 @@ from bridge.job import read_job
 
 from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S
-from .conftest import ENVIRONMENT, VMBRIDGE
+from .conftest import BOINC_DEV, ENVIRONMENT, VMBRIDGE
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def do_what_it_says(page: str, folder: Path, environment: dict[str, str]) -> sub
     )
 
 
+def with_boincs_library() -> dict[str, str]:
+    """What a compiler and a program need to find the library where it is unpacked and not installed."""
+    libraries = str(BOINC_DEV / "usr/lib/x86_64-linux-gnu")
+    headers = str(BOINC_DEV / "usr/include/boinc")
+    return {"CPATH": headers, "LIBRARY_PATH": libraries, "LD_LIBRARY_PATH": libraries}
+
+
 def test_testers(tmp_path: Path, shell: dict[str, str]) -> None:
     done = do_what_it_says("testers.md", tmp_path / "empty", shell)
     assert done.returncode == 0, done.stderr
@@ -55,11 +62,12 @@ def test_testers(tmp_path: Path, shell: dict[str, str]) -> None:
 
 
 def test_scientists(tmp_path: Path, shell: dict[str, str]) -> None:
-    done = do_what_it_says("scientists.md", tmp_path / "empty", shell)
+    done = do_what_it_says("scientists.md", tmp_path / "empty", {**shell, **with_boincs_library()})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "empty" / "job" / "pi.txt").read_text() == "3.1415926536\n"
     assert (tmp_path / "empty" / "job_python" / "pi.txt").read_text() == "3.14159265\n"
     assert (tmp_path / "empty" / "job_shell" / "sum.txt").read_text() == "2870\n"
+    assert (tmp_path / "empty" / "job_boinc" / "sum.txt").read_text() == "5000050000\n"
     assert "progress: the sum of 20 squares" in done.stderr
     assert "on QEMU" in done.stderr
 
