@@ -13,8 +13,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import ClassVar
 
-from protocol.layout import Share
-from protocol.messages import Finished, GuestState, HostState, Message, Status
+from protocol.layout import TEMPORARY_EXIT, Share
+from protocol.messages import Finished, GuestState, HostState, Message, Status, TemporaryExit
 from protocol.session import Garbled, Said
 
 from ..beat import next_beat
@@ -35,6 +35,7 @@ from .forwarding import Forwarding, Keeping, Nobody, Project, read_record
 from .holding import Hold, Holding
 from .patience import BOOT, HUNG_S, SILENCE, Idleness, Limits, Patience
 from .program_state import ProgramState, SavedFiles, any_saved
+from .resting import AGAIN_S, Rest
 from .restoring import restore
 from .saving import GoingOn, Machine, Saver
 from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
@@ -130,6 +131,8 @@ class TaskLife:
         self._ran_before_s = 0.0
         self._spent_told = 0.0
         self._leave_timer: asyncio.TimerHandle | None = None
+        self._rest: Rest | None = None
+        self._stays_until = 0.0
         self._silent = False
         self._complaints = 0
         self._guest_said: str | None = None
@@ -235,12 +238,14 @@ class TaskLife:
             await self._watch_for_trouble("let the machine rest", self._holding.wake(False))
         if last and self._state is State.LEAVING:
             if event is SavingEvent.SAVED:
-                self._events.put_nowait(Event.LEFT)
+                self._left(kept=True)
             else:
                 self._ask_program()
 
     async def _take_job_step(self, event: Event) -> None:
         state, actions = step(JOB, self._state, event)
+        if self._state is State.LEAVING and state is State.RUNNING:
+            await self._stay()
         if self._record is not None and self._state is State.BOOTING and event in (Event.UP, Event.QUIT):
             self._record.works()
         if state is not self._state:
@@ -369,7 +374,7 @@ class TaskLife:
     async def _leave(self) -> None:
         """Take a last checkpoint, also of a machine that the client holds: it must run for a moment."""
         if self._saver is None and self._program is None:
-            self._events.put_nowait(Event.LEFT)
+            self._left(kept=False)
             return
         self._silent = False
         await self._holding.wake(True)
@@ -378,23 +383,38 @@ class TaskLife:
         else:
             self._ask_program()
         loop = asyncio.get_running_loop()
-        self._leave_timer = loop.call_later(LEAVE_WITHIN_S, self._events.put_nowait, Event.LEFT)
+        self._leave_timer = loop.call_later(LEAVE_WITHIN_S, lambda: self._left(kept=False))
+
+    def _left(self, *, kept: bool) -> None:
+        """All was done that could be to go on from here another time. Who leaves only for a rest of the program and
+        would lose what it has done stays.
+        """
+        stays = not kept and self._facts.postponed is not None and not self._facts.interrupted
+        self._events.put_nowait(Event.STAYS if stays else Event.LEFT)
+
+    async def _stay(self) -> None:
+        logger.info("the machine cannot be kept for another time: the program rests in it")
+        self._facts.postponed = self._asked = None
+        self._stays_until = asyncio.get_running_loop().time() + AGAIN_S
+        if self._leave_timer is not None:
+            self._leave_timer.cancel()
+        await self._watch_for_trouble("let the machine rest", self._holding.wake(False))
 
     def _ask_program(self) -> None:
         """The machine cannot be saved: have the program save its state, if it can. The guest's answer is awaited."""
         if self._program is None:
-            self._events.put_nowait(Event.LEFT)
+            self._left(kept=False)
             return
         try:
             self._asked = self._commands.give(HostState.SAVE)
         except OSError as error:
             logger.warning("the program cannot be asked to save its state: %s", error)
-            self._events.put_nowait(Event.LEFT)
+            self._left(kept=False)
 
-    async def _take_answer(self) -> None:
+    async def _take_answer(self, *, saved: bool) -> None:
         if self._forwarding is not None:
             await self._forwarding.catch_up()
-        self._events.put_nowait(Event.LEFT)
+        self._left(kept=saved and self._any_saved())
 
     async def _collect(self) -> None:
         """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
@@ -485,13 +505,15 @@ class TaskLife:
         self._told.progress(account(self._told.now, message))
         if isinstance(message, Status):
             self._hear_status(message)
+        if isinstance(message, TemporaryExit):
+            self._hear_rest(message)
         if event := self._event_of(message):
             self._events.put_nowait(event)
 
     def _hear_status(self, status: Status) -> None:
         if self._asked is not None and self._asked in (status.ack, status.refused):
+            self._answering = asyncio.create_task(self._take_answer(saved=self._asked == status.ack))
             self._asked = None
-            self._answering = asyncio.create_task(self._take_answer())
         asked = self._saver is not None and not self._saver.idle
         if self._saver is not None:
             self._saver.hear(status)
@@ -501,6 +523,13 @@ class TaskLife:
             if status.message:
                 self._complaints += 1
                 logger.warning("the guest says: %s", status.message)
+
+    def _hear_rest(self, message: TemporaryExit) -> None:
+        rest = Rest(message, asyncio.get_running_loop().time())
+        if self._rest is None and self._complaints < COMPLAINTS:
+            self._complaints += 1
+            logger.info("the program rests, to start again in %.0f seconds: %s", message.delay, rest.reason)
+        self._rest = rest
 
     def _event_of(self, message: Message) -> Event | None:
         if isinstance(message, Finished):
@@ -549,16 +578,37 @@ class TaskLife:
             self._saver.look()
         for message in self._way.by_time(self._told.now.run_seconds):
             self._learn(message)
+        self._see_rest()
         if self._facts.lost is None and (lost := self._lost()):
             self._facts.lost = lost
             self._events.put_nowait(Event.TROUBLE)
+
+    def _see_rest(self) -> None:
+        """A rest lasts as long as its file is there. For a long one, leave, and come back when it is over."""
+        if self._rest is None or self._watch is None:
+            return
+        if not self._watch.door.is_there(TEMPORARY_EXIT):
+            self._rest = None
+            self._idleness = Idleness(self._limited.hung_s)  # nobody expects work of a program that rests
+            return
+        now = asyncio.get_running_loop().time()
+        keeps = self._going_on is not None and (self._saver is not None or self._program is not None)
+        if self._state is not State.RUNNING or not keeps or self._silent or now < self._stays_until:
+            return
+        if (postponed := self._rest.postponed(now)) is not None:
+            self._facts.postponed = postponed
+            self._events.put_nowait(Event.QUIT)
 
     def _lost(self) -> str | None:
         cpu_s, now = self._told.now.cpu_seconds, self._holding.ran_s()
         if self._patience is not None and (silent := self._patience.lost(cpu_s=cpu_s, now=now)):
             what = "never came up" if self._state is State.BOOTING else "is lost"
             return f"the guest {what}: {silent}"
-        if self._state is State.RUNNING and (hung := self._idleness.hung(self._told.now, now=now)):
+        if (
+            self._state is State.RUNNING
+            and self._rest is None
+            and (hung := self._idleness.hung(self._told.now, now=now))
+        ):
             return f"the program hangs: {hung}"
         return None
 

@@ -36,6 +36,7 @@ class Event(enum.Enum):
     TROUBLE = "trouble"  #: it cannot go on: an error, a machine that is gone, an abort
     QUIT = "quit"  #: it should end soon and go on another time
     LEFT = "left"  #: the last checkpoint was taken, or will not be
+    STAYS = "stays"  #: it will not be, and nobody has said that the job must end now
     REMOVED = "removed"
 
 
@@ -123,9 +124,12 @@ JOB: Table[State, Event] = {
         Event.FINISHED: _COLLECT,
         Event.TROUBLE: _GIVE_UP,
         Event.QUIT: (State.LEAVING, (Action.LEAVE,)),
+        Event.LEFT: _stay(State.RUNNING),
+        Event.STAYS: _stay(State.RUNNING),
     },
     State.LEAVING: {
         Event.LEFT: _GIVE_UP,
+        Event.STAYS: (State.RUNNING, ()),
         Event.TROUBLE: _GIVE_UP,
         Event.FINISHED: _COLLECT,
         Event.UP: _stay(State.LEAVING),
@@ -139,6 +143,7 @@ JOB: Table[State, Event] = {
         Event.FINISHED: _stay(State.COLLECTING),
         Event.QUIT: _stay(State.COLLECTING),
         Event.LEFT: _stay(State.COLLECTING),
+        Event.STAYS: _stay(State.COLLECTING),
     },
     # What was on its way when the removal began changes nothing any more.
     State.REMOVING: {
@@ -150,6 +155,7 @@ JOB: Table[State, Event] = {
         Event.FINISHED: _stay(State.REMOVING),
         Event.QUIT: _stay(State.REMOVING),
         Event.LEFT: _stay(State.REMOVING),
+        Event.STAYS: _stay(State.REMOVING),
     },
     State.ENDED: {},
 }

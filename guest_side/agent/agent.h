@@ -406,9 +406,6 @@ void mirror_finished(const struct options *options, struct program *program);
  */
 bool rest_asked(const struct options *options, struct program *program);
 
-/* For people: that the program rests, how long and why. */
-void rest_describe(char *out, size_t size);
-
 bool rest_is_over(void);
 
 /* Say in the share that there is a rest, if that is not said yet; what is said is how much of it is left. */

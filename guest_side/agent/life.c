@@ -178,8 +178,6 @@ static void begin_rest(struct agent *agent)
 {
     saved_look(agent);
     mirror_credit();
-    rest_describe(agent->status.message, sizeof agent->status.message);
-    say("%s", agent->status.message);
     enter(agent, RESTING);
 }
 
@@ -189,7 +187,6 @@ static void end_rest(struct agent *agent)
     if (!rest_is_over() || agent->saver > 0 || agent->leaving)
         return;
     rest_end(&agent->options);
-    agent->status.message[0] = '\0';
     start_program(agent);
 }
 

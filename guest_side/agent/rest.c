@@ -91,13 +91,8 @@ bool rest_asked(const struct options *options, struct program *program)
     }
     rest.began = seconds(CLOCK_MONOTONIC);
     rest.began_by_day = seconds(CLOCK_REALTIME);
+    say("the program rests for %.0f seconds", rest.delay);
     return true;
-}
-
-void rest_describe(char *out, size_t size)
-{
-    snprintf(out, size, "the program rests, and starts again in %.0f seconds%s%.900s", left(),
-             rest.message[0] != '\0' ? ": " : "", rest.message);
 }
 
 bool rest_is_over(void)

@@ -82,6 +82,30 @@ def test_a_suspended_machine_uses_no_processor(make_slot: MakeSlot, image: Path)
     assert slot.task.current_cpu_time >= spent
 
 
+RESTING = """
+echo start >> starts
+if [ ! -e rested ]; then : > rested; exec boinc-guest temporary-exit 10 'plug in the power' --notice; fi
+cat starts > out.txt
+"""
+
+
+def test_a_program_rests_outside_of_its_machine(make_slot: MakeSlot, image: Path) -> None:
+    """The client has the computer meanwhile. Started too early, the job leaves once more; the program starts once."""
+    slot = make_slot(RESTING, OUTPUT, hypervisor="qemu", image=image)
+    slot.run()
+    concluded = slot.wait()
+    assert concluded == Conclusion(End.TEMPORARY_EXIT, delay_s=60, reason="plug in the power", notice=True), (
+        slot.stderr()
+    )
+    assert slot.status == 0 and slot.task.checkpoint_cpu_time > 0
+    slot.until_nobody()
+    while concluded.end is End.TEMPORARY_EXIT:
+        slot.run()
+        concluded = slot.wait()
+    assert concluded == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
+    assert slot.read("out.txt") == "start\nstart\n" and "restored from checkpoint-1" in slot.stderr()
+
+
 def test_a_machine_does_not_outlive_a_bridge_that_is_killed(make_slot: MakeSlot, image: Path) -> None:
     slot = make_slot(BUSY, hypervisor="qemu", image=image)
     slot.run()

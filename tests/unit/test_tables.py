@@ -32,9 +32,9 @@ from .. import lifecycle
 
 IMPOSSIBLE = {
     State.NEW: set(Event) - {Event.BEGIN},
-    State.STAGING: {Event.BEGIN, Event.UP, Event.FINISHED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
-    State.BOOTING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
-    State.RUNNING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED, Event.LEFT},
+    State.STAGING: {Event.BEGIN, Event.UP, Event.FINISHED, Event.COLLECTED, Event.REMOVED, Event.LEFT, Event.STAYS},
+    State.BOOTING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED, Event.LEFT, Event.STAYS},
+    State.RUNNING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
     State.LEAVING: {Event.BEGIN, Event.STAGED, Event.COLLECTED, Event.REMOVED},
     State.COLLECTING: {Event.BEGIN, Event.STAGED, Event.REMOVED},
     State.REMOVING: {Event.BEGIN},
