@@ -134,8 +134,9 @@ bench: guest image  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: it
 lifecycle: setup  ## docs/lifecycle.md: draw the tables
 	@$(BIN)/python -m tests.lifecycle
 
-reference: setup  ## docs/jobfile.md: write down all elements of a job file
+reference: setup  ## docs/jobfile.md, docs/doctor.md: write down all elements of a job file, all reasons of the doctor
 	@$(BIN)/python -m tests.reference
+	@$(BIN)/python -m tests.reasons
 
 wheel: guest  ## dist/: a wheel that brings the guest's sources and agents along
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

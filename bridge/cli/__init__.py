@@ -12,6 +12,7 @@ import sys
 import click
 
 from ..errors import BridgeError
+from .doctor import doctor
 from .image import image
 from .jobfile import explain, lint
 from .library import library
@@ -41,6 +42,7 @@ vmbridge.add_command(lint)
 vmbridge.add_command(explain)
 vmbridge.add_command(check)
 vmbridge.add_command(status)
+vmbridge.add_command(doctor)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,11 @@ _TAIL = 1_500
 
 _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 """mke2fs is here, and Debian leaves it out of an ordinary user's PATH."""
+
+
+def found(program: str) -> bool:
+    """Say whether a program is where this module looks for it."""
+    return shutil.which(program, path=_environment(None)["PATH"]) is not None
 
 
 def run(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:

@@ -22,7 +22,8 @@ from .command_line import Accelerated, base, disk_base
 logger = getLogger(__name__)
 
 PROGRAMS = {"x86_64": "qemu-system-x86_64"}
-INSTALL = "Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)."
+PACKAGES = {"qemu-system-aarch64": "qemu-system-arm"}
+"""Debian's, where it is not qemu-system-x86."""
 
 KVM = Path("/dev/kvm")
 _KVM_WITHIN_CPU_S = 10.0
@@ -33,6 +34,8 @@ costs the checkpoints that were taken on it."""
 _LOOK_EVERY_S = 0.5
 _UP = "Unable to mount root fs"
 """A Linux kernel's last words when it has started completely and been given nothing to do."""
+
+_SLOWLY = "Machines run without it, several times slower."
 
 _NOTHING_TO_BOOT = "No bootable device"
 """SeaBIOS's."""
@@ -45,7 +48,8 @@ def find(program: str) -> Path:
     """
     found = shutil.which(program)
     if found is None:
-        raise NotInstalled(f"{program} is not in PATH. {INSTALL}")
+        packages = f"{PACKAGES.get(program, 'qemu-system-x86')} qemu-utils"
+        raise NotInstalled(_sentence("qemu-missing", program=program, packages=packages))
     return Path(found)
 
 
@@ -61,10 +65,13 @@ async def probe(arch: str, kernel: Path | None, kvm: Path = KVM) -> Accelerated:
     version = await _version(program)
     candidate = Accelerated(program, version, "kvm")
     try:
-        if platform.machine() == arch and _permitted(kvm) and await _comes_up(candidate, kernel):
-            return candidate
+        if platform.machine() == arch and _permitted(kvm):
+            runs, _ = await comes_up(candidate, kernel)
+            if runs:
+                return candidate
+            logger.warning("%s %s", _sentence("kvm-dead"), _SLOWLY)
     except NotPermitted as error:
-        logger.warning("%s", error)
+        logger.warning("%s %s", error, _SLOWLY)
     return Accelerated(program, version, "tcg")
 
 
@@ -75,9 +82,7 @@ async def can_network(program: Path) -> None:
     """
     said = await run_briefly([str(program), "-netdev", "help"])
     if "user" not in said.split():
-        raise NotInstalled(
-            f"the job needs the network, and {program} was built without user networking (libslirp). {INSTALL}"
-        )
+        raise NotInstalled(_sentence("qemu-no-network", program=str(program)))
 
 
 def _permitted(kvm: Path) -> bool:
@@ -85,10 +90,20 @@ def _permitted(kvm: Path) -> bool:
     try:
         os.close(os.open(kvm, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
-        raise NotPermitted(f"{kvm} may not be opened by this user, so machines run without it, much slower") from error
+        from ..devices import device, me
+        from ..diagnosis import forbidden
+
+        raise NotPermitted(forbidden(device(kvm), me()).sentence) from error
     except OSError:
         return False
     return True
+
+
+def _sentence(code: str, **values: str) -> str:
+    """Return what `vmbridge doctor` says of a reason; imported only where there is something to be said."""
+    from ..reasons import find
+
+    return find(code, **values).sentence
 
 
 async def _version(program: Path) -> str:
@@ -99,7 +114,11 @@ async def _version(program: Path) -> str:
     return found[1]
 
 
-async def _comes_up(qemu: Accelerated, kernel: Path | None) -> bool:
+async def comes_up(qemu: Accelerated, kernel: Path | None) -> tuple[bool, str]:
+    """Say whether a guest comes up on this accelerator, and the end of what QEMU said.
+
+    :raise CommandFailed: QEMU cannot be started, or not be ended.
+    """
     child = Child("KVM probe")
     if kernel is None:
         words = [*disk_base(qemu), "-m", "128M", "-device", "isa-debugcon,iobase=0x402,chardev=console"]
@@ -119,6 +138,4 @@ async def _comes_up(qemu: Accelerated, kernel: Path | None) -> bool:
         came_up = last_words in child.tail
     finally:
         await child.kill()
-    if not came_up:
-        logger.warning("KVM is there but does not run a guest, so machines run without it, much slower")
-    return came_up
+    return came_up, child.tail
