@@ -6,7 +6,8 @@ BridgeError
 ├── HypervisorError    the machine cannot run here
 │   ├── NotInstalled       a program is missing
 │   ├── NotPermitted       it is there but may not be used
-│   └── CommandFailed      it was tried and failed
+│   ├── CommandFailed      it was tried and failed
+│   └── Hindered           it is known why, and whose move it is
 ├── HostError          the host's own trouble: disk full, a folder that cannot be written, a directory in use
 └── GuestError         the guest or the program in it failed
     └── OverBound          it takes more of the disk than it may
@@ -55,6 +56,15 @@ class NotPermitted(HypervisorError):
 
 class CommandFailed(HypervisorError):
     """A program was started and failed; the message holds the end of what it said."""
+
+
+class Hindered(HypervisorError):
+    """It is known why: the job is to be tried again after `delay_s` seconds, with `notice` when somebody has to act."""
+
+    def __init__(self, sentence: str, *, delay_s: float, notice: bool) -> None:
+        super().__init__(sentence)
+        self.delay_s = delay_s
+        self.notice = notice
 
 
 class HostError(BridgeError):

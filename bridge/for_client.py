@@ -28,7 +28,7 @@ from .client.init_data import InitData
 from .client.link import ClientLink
 from .client.slot import FINISH, TEMPORARY_EXIT, Locked, Slot, exit_status
 from .client.trickles import Trickles
-from .errors import BridgeError, HostError, OverBound
+from .errors import BridgeError, HostError, HypervisorError, OverBound
 from .failures import FAILURES, count_failure, forget_failures
 from .for_guest import for_guest
 from .home import HOME, Home, read_home, write_home
@@ -146,7 +146,10 @@ def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Op
             _clean(slot.directory)
             return asyncio.run(_tell_the_rest(slot, init_data, ipc, home))
         job = _adapted(read_job(slot.directory, slot.resolve), init_data, options)
-        return asyncio.run(_live(job, init_data, ipc, options))
+        try:
+            return asyncio.run(_live(job, init_data, ipc, options))
+        except HypervisorError as error:
+            return verdict_on(asyncio.run(_explained(error, job, options)))
     except BridgeError as error:
         return verdict_on(error)
     except OSError as error:
@@ -155,6 +158,14 @@ def _run(slot: Slot, init_data: InitData | None, ipc: AppIpc | None, options: Op
         if str(error) != _NO_THREAD:
             raise
         return verdict_on(HostError("this computer has too many processes: no thread can be started"))
+
+
+async def _explained(error: HypervisorError, job: Job, options: Options) -> HypervisorError:
+    """Return the error in the words of `vmbridge doctor`, and with its advice."""
+    from .hypervisors.explain import explained
+
+    by_job = job.machine_tasks[0].hypervisor if job.machine_tasks else None
+    return await explained(error, options.hypervisor or by_job)
 
 
 def _clean(directory: Path) -> None:
@@ -255,10 +266,12 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
                 return Leave(0)
         if side.postponed is not None and ended.outcome.end is End.INTERRUPTED:
             return side.postponed
-        failures = 0
-        if ended.outcome.end is End.MACHINE_FAILED:
+        outcome, failures = ended.outcome, 0
+        if isinstance(outcome.error, HypervisorError):
+            outcome = replace(outcome, error=await _explained(outcome.error, job, options))
+        if outcome.end is End.MACHINE_FAILED:
             failures = count_failure(job.directory, ended.progress.checkpoint_cpu_seconds or 0.0)
-        verdict = verdict_of(ended.outcome, failures)
+        verdict = verdict_of(outcome, failures)
         if failures and isinstance(verdict, Finish):
             _clean(job.directory)  # it was kept for the next start
         if trickles is not None and isinstance(verdict, Finish):

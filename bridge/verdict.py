@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import BridgeError, GuestError, ImageError, JobFileError, NotInstalled, NotPermitted, OverBound
+from .errors import BridgeError, GuestError, Hindered, ImageError, JobFileError, NotInstalled, NotPermitted, OverBound
 from .failures import MOST_FAILURES
 from .life.decide import End, Outcome
 from .options import OptionError
@@ -92,6 +92,8 @@ def verdict_on(error: BridgeError) -> Verdict:
             return Finish(EXIT_DISK_LIMIT_EXCEEDED, str(error))
         case GuestError():
             return Finish(EXIT_CHILD_FAILED, str(error))
+        case Hindered(delay_s=delay_s, notice=notice):
+            return TemporaryExit(delay_s, str(error), notice)
         case NotInstalled() | NotPermitted():
             return TemporaryExit(WHEN_MENDED_S, str(error), notice=True)
     return TemporaryExit(SOON_S, str(error))
