@@ -91,7 +91,7 @@ bool rest_asked(const struct options *options, struct program *program)
     }
     rest.began = seconds(CLOCK_MONOTONIC);
     rest.began_by_day = seconds(CLOCK_REALTIME);
-    say("the program rests for %.0f seconds", rest.delay);
+    say("the program rests for %.0f seconds%s%s", rest.delay, rest.message[0] != '\0' ? ": " : "", rest.message);
     return true;
 }
 
