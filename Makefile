@@ -12,7 +12,7 @@ BUNDLE := build/bundle
 EXAMPLE := guest_side/examples/lennard_jones
 BOINC := build/boinc
 
-# Where the tests look for BOINC's own library and its headers.
+# Where the tests look for BOINC's own library and its headers: Debian's packages, unpacked and not installed.
 export BOINC_DEV ?= $(CURDIR)/$(BOINC)
 
 # Debian keeps mke2fs where an ordinary user's PATH does not reach.
@@ -85,7 +85,6 @@ style:
 fast:
 	@$(BIN)/pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
 
-# Debian's packages of BOINC's library, unpacked and not installed.
 $(BOINC)/ready:
 	$(call need,apt-get dpkg-deb,apt dpkg)
 	@rm -rf $(BOINC) && mkdir -p $(BOINC) && cd $(BOINC) && \

@@ -202,7 +202,7 @@ RUNS = {
         "take()\n"
         "for n in range(3):\n"
         "    write('trickle_up.xml', f'<variety>v{n}</variety>\\n<a>{n}</a>\\n\\n\\tb')\n"
-        "    send(UP, '<have_new_trickle_up/>\\n'); until(lambda: not os.path.exists('trickle_up.xml'))\n"
+        "    send(UP, '<have_new_trickle_up/>\\n'); assert not os.path.exists('trickle_up.xml')\n"
         "finish()"
     ),
     "bad trickles": Run(
@@ -412,7 +412,7 @@ def test_an_upload_and_its_answer(guest: Guest) -> None:
     program(
         guest,
         "take(); write('a.txt', 'early'); write('boinc_ufr_a.txt', ''); write('boinc_ufr_b.txt', '')\n"
-        "send(UP, '<have_new_upload_file/>\\n'); until(lambda: not os.path.exists('boinc_ufr_a.txt'))\n"
+        "send(UP, '<have_new_upload_file/>\\n'); assert not os.path.exists('boinc_ufr_a.txt')\n"
         "told = get(DOWN); write('../told', told + open('boinc_ufs_a.txt').read()); time.sleep(60)",
         "output a.txt",
     )
@@ -423,6 +423,26 @@ def test_an_upload_and_its_answer(guest: Guest) -> None:
     guest.put("uploaded.1", "status -224\n")
     told = guest.root / "told"
     until(lambda: told.exists() and told.read_text() == "<upload_file_status/>\n<status>-224</status>\n")
+
+
+def test_a_trickle_waits_until_there_is_room_for_it(guest: Guest) -> None:
+    """Until then the program is not told that it was taken."""
+    program(
+        guest,
+        "spool = os.environ['VMBRIDGE_SPOOL']\n"
+        "for n in range(1, 301): write(f'{spool}/trickle_up.{n}', f'variety v{n}\\n')\n"
+        "take(); write('trickle_up.xml', '<variety>last</variety>'); put(UP, '<have_new_trickle_up/>\\n')\n"
+        "get(HEARTBEAT); get(HEARTBEAT); write('../waits', str(has(UP) and os.path.exists('trickle_up.xml')))\n"
+        "until(lambda: not has(UP)); write('../taken', str(os.path.exists('trickle_up.xml'))); time.sleep(60)",
+    )
+    guest.put("command", RUN)
+    guest.start()
+    until((guest.root / "waits").exists)
+    guest.put("taken", "trickle_up 60\n")
+    until(lambda: (guest.root / "taken").exists())
+    until(lambda: (guest.root / "taken").read_text())
+    assert (guest.root / "waits").read_text() == "True" and (guest.root / "taken").read_text() == "False"
+    assert (guest.root / "spool/trickle_up.301").exists()
 
 
 def test_messages_of_the_project(guest: Guest) -> None:

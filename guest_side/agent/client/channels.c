@@ -47,15 +47,18 @@ void channels_look(void)
 /* The flag was seen before the text is read, and the program sets it last. */
 bool channels_get(enum channel channel, char text[CHANNEL_SIZE])
 {
-    off_t at = channel * CHANNEL_SIZE;
     ssize_t len;
 
     if (!full[channel])
         return false;
-    full[channel] = false;
-    len = pread(file, text, CHANNEL_SIZE - 1, at + 1);
+    len = pread(file, text, CHANNEL_SIZE - 1, channel * CHANNEL_SIZE + 1);
     text[len > 0 ? len : 0] = '\0';
-    return pwrite(file, "", 1, at) == 1;
+    return true;
+}
+
+void channels_free(enum channel channel)
+{
+    full[channel] = pwrite(file, "", 1, channel * CHANNEL_SIZE) != 1;
 }
 
 bool channels_put(enum channel channel, const char *text)

@@ -28,11 +28,10 @@ static struct {
     bool talks; /* the program has taken the slot */
     bool told_to_quit;
     double counted_from; /* CPU seconds, as the program says them */
-    double before; /* those of earlier starts in this machine */
+    double before; /* those of its earlier starts in this machine */
     double checkpoint; /* the last value of it; a new one is a new checkpoint */
     int64_t checkpoints;
     double fraction, fpops, intops; /* negative: not said */
-    bool trickle_waits; /* the file could not be taken yet */
     bool has_trickle, has_answer; /* news for the program */
     uint32_t last_trickle, last_request; /* numbers in the spool */
     uint32_t *requests; /* of each output; 0: none, or answered */
@@ -135,6 +134,7 @@ static void hear_status(const struct options *options)
 
     if (!channels_get(APP_STATUS, text))
         return;
+    channels_free(APP_STATUS);
     hear_fraction(options, text);
     hear_operations(options, text);
     hear_checkpoint(options, text);
@@ -162,22 +162,20 @@ static bool put_trickle(struct wire_writer *message, const char *text)
     return numbered_put_lines(message, rest + (*rest == '\n'));
 }
 
-/* The client moves the file away, and then the program may write the next one. */
-static void take_trickle(const struct options *options)
+/* The client moves the file away, and then the program may write the next one. False: that has to wait. */
+static bool take_trickle(const struct options *options)
 {
     static char buffer[WIRE_FILE_MAX];
     const char *text = slot_read(options, TRICKLE_FILE);
     struct wire_writer message;
 
     wire_begin(&message, buffer, sizeof buffer);
-    client.trickle_waits = false;
-    if (text == NULL || !put_trickle(&message, text)) {
+    if (text == NULL || !put_trickle(&message, text))
         say(TRICKLE_FILE " is no message that can be sent");
-    } else if (numbered_send(options->spool, "trickle_up", &message, &client.last_trickle) != 0) {
-        client.trickle_waits = true;
-        return;
-    }
+    else if (numbered_send(options->spool, "trickle_up", &message, &client.last_trickle) != 0)
+        return false;
     slot_remove(options, TRICKLE_FILE);
+    return true;
 }
 
 static void name_of(char *out, const char *beginning, const char *output)
@@ -208,12 +206,13 @@ static void take_requests(const struct agent *agent)
 static void hear_messages(const struct agent *agent)
 {
     char text[CHANNEL_SIZE];
-    bool heard = channels_get(FROM_PROGRAM, text);
 
-    if (client.trickle_waits || (heard && strstr(text, "<have_new_trickle_up/>") != NULL))
-        take_trickle(&agent->options);
-    if (heard && strstr(text, "<have_new_upload_file/>") != NULL)
+    if (!channels_get(FROM_PROGRAM, text))
+        return;
+    if (strstr(text, "<have_new_upload_file/>") != NULL)
         take_requests(agent);
+    if (strstr(text, "<have_new_trickle_up/>") == NULL || take_trickle(&agent->options))
+        channels_free(FROM_PROGRAM);
 }
 
 static void bring_trickles(const struct options *options)

@@ -63,8 +63,9 @@ bool channels_make(const char *path);
 /* Look at all of them; what channels_get and channels_put know is from then. */
 void channels_look(void);
 
-/* Take a message, if there is one. */
+/* Read a message, if there is one; the program can send no other before channels_free. */
 bool channels_get(enum channel channel, char text[CHANNEL_SIZE]);
+void channels_free(enum channel channel);
 
 /* Send one, if the last one has been taken. */
 bool channels_put(enum channel channel, const char *text);
