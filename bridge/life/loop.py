@@ -589,9 +589,10 @@ class TaskLife:
             return
         if not self._watch.door.is_there(TEMPORARY_EXIT):
             self._rest = None
-            self._idleness = Idleness(self._limited.hung_s)  # nobody expects work of a program that rests
             return
         now = asyncio.get_running_loop().time()
+        if self._rest.left_s(now) > 0:
+            self._idleness = Idleness(self._limited.hung_s)  # nobody expects work of a program that rests
         keeps = self._going_on is not None and (self._saver is not None or self._program is not None)
         if self._state is not State.RUNNING or not keeps or self._silent or now < self._stays_until:
             return
@@ -604,11 +605,7 @@ class TaskLife:
         if self._patience is not None and (silent := self._patience.lost(cpu_s=cpu_s, now=now)):
             what = "never came up" if self._state is State.BOOTING else "is lost"
             return f"the guest {what}: {silent}"
-        if (
-            self._state is State.RUNNING
-            and self._rest is None
-            and (hung := self._idleness.hung(self._told.now, now=now))
-        ):
+        if self._state is State.RUNNING and (hung := self._idleness.hung(self._told.now, now=now)):
             return f"the program hangs: {hung}"
         return None
 

@@ -136,6 +136,12 @@ def test_without_a_client_the_guest_rests_in_its_machine(tmp_path: Path, caplog:
     assert caplog.text.count("the program rests, to start again in 1800 seconds: no licence") == 1
 
 
+def test_a_rest_that_should_be_over_excuses_no_hung_program(tmp_path: Path) -> None:
+    script = (say("creditreport", "cpu_seconds 2\n"), say("temporary_exit", "delay 1\n"))
+    lived = live(tmp_path, *((0.0, act) for act in script), limited=Limited(hung_s=1.2))
+    assert lived.outcome.end is End.MACHINE_FAILED and "the program hangs" in lived.outcome.message
+
+
 def test_where_no_machine_is_saved_what_the_program_has_saved_must_do(tmp_path: Path) -> None:
     def prepare(machine: FakeObeyingMachine, life: TaskLife) -> None:
         machine.state = {"state": "x"}
