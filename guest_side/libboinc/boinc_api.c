@@ -68,7 +68,7 @@ PUBLIC bool boinc_disable_timer_thread;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake_up;
 static bool initialized;
-static struct APP_INIT_DATA init_data;
+static struct APP_INIT_DATA init_data = {.gpu_device_num = -1, .gpu_opencl_dev_index = -1};
 static int64_t began;
 static bool thread_runs;
 static bool woken;
@@ -82,6 +82,8 @@ static double checkpoint_cpu; /* of boinc_report_app_status */
 static FUNC_PTR callback;
 static int64_t callback_at = NEVER;
 static double told_fraction = UNSET, told_fpops = UNSET, told_intops = UNSET;
+static double status_fraction = UNSET; /* of boinc_report_app_status, as long as `fraction` is what it was then */
+static double fraction_then;
 
 /* ------------------------------------------------------------- clocks -- */
 
@@ -169,13 +171,15 @@ static void publish_checkpoint(void)
     publish("checkpoint", &report);
 }
 
-static void publish_finished(int status)
+static void publish_finished(int status, const char *message)
 {
-    char buffer[64];
+    char buffer[WIRE_TEXT_MAX + 64];
     struct wire_writer report;
 
     wire_begin(&report, buffer, sizeof buffer);
     wire_put_integer(&report, "code", status);
+    if (message != NULL)
+        wire_put_any(&report, "message", message);
     publish("finished", &report);
 }
 
@@ -198,6 +202,8 @@ static double said_fraction(void)
 {
     double now = atomic_load_explicit(&fraction, memory_order_relaxed);
 
+    if (status_fraction != UNSET && memcmp(&now, &fraction_then, sizeof now) == 0)
+        now = status_fraction;
     return now == now ? now : told_fraction;
 }
 
@@ -457,6 +463,7 @@ static void raise_period(void)
 static int initialize(const BOINC_OPTIONS *options)
 {
     initialized = true;
+    diagnostics_default();
     spool = find_spool();
     reporting = spool != NULL && options->main_program && options->send_status_msgs;
     period = parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
@@ -517,11 +524,15 @@ static void tell_last(void)
 }
 
 /* After `finished` nothing more is to be said, and nobody is called. */
-static void tell_end(int status)
+static void tell_end(int status, const char *message)
 {
     callback_at = NEVER;
+    if (status == 0) {
+        atomic_store(&fraction, 1.0);
+        status_fraction = UNSET;
+    }
     tell_last();
-    publish_finished(status);
+    publish_finished(status, message);
     reporting = false;
 }
 
@@ -552,14 +563,17 @@ PUBLIC int boinc_temporary_exit(int delay, const char *reason, int is_notice)
     exit(0);
 }
 
-PUBLIC int boinc_finish(int status)
+int api_finish(int status, const char *message)
 {
-    if (status == 0)
-        atomic_store(&fraction, 1.0);
     pthread_mutex_lock(&lock);
-    tell_end(status);
+    tell_end(status, message);
     pthread_mutex_unlock(&lock);
     exit(status);
+}
+
+PUBLIC int boinc_finish(int status)
+{
+    return api_finish(status, NULL);
 }
 
 PUBLIC int boinc_fraction_done(double value)
@@ -574,12 +588,14 @@ PUBLIC int boinc_report_app_status(double cpu, double cpu_at_checkpoint, double 
     bool saved;
 
     (void)cpu;
-    boinc_fraction_done(value);
     pthread_mutex_lock(&lock);
+    status_fraction = value;
+    fraction_then = atomic_load_explicit(&fraction, memory_order_relaxed);
     saved = cpu_at_checkpoint > checkpoint_cpu;
     if (saved)
         checkpoint_cpu = cpu_at_checkpoint;
     pthread_mutex_unlock(&lock);
+    note_change();
     return saved ? boinc_checkpoint_completed() : 0;
 }
 

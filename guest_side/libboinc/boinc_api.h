@@ -41,7 +41,9 @@ extern "C" {
 #endif
 
 /*
- * Begin to report; call it once, early. Calling it again does nothing.
+ * Begin to report; call it once, early. Calling it again does nothing. Where
+ * boinc_init_diagnostics was not called before, it is by this, with BOINC's
+ * defaults: a crash says where it was.
  *
  * Returns 0, or the errno for which no thread could be made; the program may
  * go on, and only checkpoints and its end are reported then.
@@ -144,7 +146,8 @@ int boinc_set_min_checkpoint_period(int seconds);
 /*
  * For programs that look after others: report `fraction`, and a checkpoint if
  * `cpu_at_checkpoint` is more than in the last call. The CPU time is measured
- * outside of the program. Returns 0.
+ * outside of the program. boinc_get_fraction_done knows nothing of it; what
+ * was said last is reported. Returns 0.
  */
 int boinc_report_app_status(double cpu, double cpu_at_checkpoint, double fraction);
 
@@ -345,8 +348,10 @@ int boinc_is_standalone(void);
  * A program that crashes (SIGSEGV, SIGABRT and their like, where they are not
  * handled yet) then says on standard error where it was, and exits with 193
  * or the code given. Standard output and error stay what they are, whatever
- * the flags: they are the job's. Returns 0; -178 if called before, or with
- * flags that contradict each other.
+ * the flags: they are the job's, and reach the host. With a flag that would
+ * move standard output to a file it is written line by line, as the file would
+ * be. Returns 0; -178 if called before, also by boinc_init, or with flags that
+ * contradict each other.
  *
  * In BOINC all this lies in libboinc. The names that BOINC's diagnostics.h has
  * besides are here as well, and do nothing.
@@ -426,7 +431,10 @@ inline int boinc_resolve_filename_s(const char *logical, std::string &physical)
 /* Write `date time (process id):` to `buffer`, as far as it goes, in local time. Returns `buffer`. */
 char *boinc_msg_prefix(char *buffer, int size);
 
-/* As boinc_finish; the message goes to standard error. */
+/*
+ * As boinc_finish; the message is told with the end: the client shows it in its
+ * log. One line, of at most 1,024 bytes.
+ */
 int boinc_finish_message(int status, const char *message, bool is_notice);
 
 int boinc_temporary_exit(int delay, const char *reason = NULL, bool is_notice = false);

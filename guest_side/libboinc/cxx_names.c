@@ -45,9 +45,7 @@ int cxx_finish_message(int status, const char *message, bool is_notice) MANGLED(
 int cxx_finish_message(int status, const char *message, bool is_notice)
 {
     (void)is_notice;
-    if (message != NULL)
-        fprintf(stderr, "%s\n", message);
-    return boinc_finish(status);
+    return api_finish(status, message);
 }
 
 int cxx_temporary_exit(int delay, const char *reason, bool is_notice) MANGLED("_Z20boinc_temporary_exitiPKcb");

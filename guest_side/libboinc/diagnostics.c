@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "boinc_api.h"
+#include "inside.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -27,8 +28,10 @@
 
 #define ERR_INVALID_PARAM (-178)
 #define EXIT_SIGNAL 193
-#define BOTH_STDERR (0x20 | 0x80) /* append to the file, and overwrite it */
-#define BOTH_STDOUT (0x40 | 0x100)
+#define TO_STDOUT_FILE (0x40 | 0x100) /* append to the file, or overwrite it */
+#define BOTH_STDERR (0x20 | 0x80)
+#define BOTH_STDOUT TO_STDOUT_FILE
+#define DEFAULTS (0x1 | 0x2 | 0x4 | 0x20 | 0x200)
 #define DEEPEST 64
 
 static atomic_bool initialized;
@@ -60,7 +63,7 @@ static void trace_stack(void)
 }
 
 /* In a signal handler: nothing here allocates. */
-PUBLIC void boinc_catch_signal(int number)
+static void catch_signal(int number)
 {
     static atomic_flag here = ATOMIC_FLAG_INIT;
 
@@ -72,7 +75,7 @@ PUBLIC void boinc_catch_signal(int number)
     _exit(exit_code);
 }
 
-PUBLIC void boinc_set_signal_handler_force(int number, void (*handler)(int))
+static void set_handler(int number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler};
 
@@ -80,23 +83,15 @@ PUBLIC void boinc_set_signal_handler_force(int number, void (*handler)(int))
     sigaction(number, &action, NULL);
 }
 
-PUBLIC void boinc_set_signal_handler(int number, void (*handler)(int))
+static void set_handler_if_none(int number, void (*handler)(int))
 {
     struct sigaction before;
 
     if (sigaction(number, NULL, &before) == 0 && before.sa_handler == SIG_DFL)
-        boinc_set_signal_handler_force(number, handler);
+        set_handler(number, handler);
 }
 
-#if defined(__GNUC__)
-void cxx_force(int number, void (*handler)(int)) __asm__("_Z30boinc_set_signal_handler_forceiPFviE") PUBLIC;
-void cxx_force(int number, void (*handler)(int))
-{
-    boinc_set_signal_handler_force(number, handler);
-}
-#endif
-
-PUBLIC int boinc_install_signal_handlers(void)
+static void handle_crashes(void)
 {
     static const int crashes[] = {SIGILL, SIGABRT, SIGBUS, SIGSEGV, SIGSYS, SIGPIPE};
 #if defined(__GLIBC__)
@@ -105,7 +100,35 @@ PUBLIC int boinc_install_signal_handlers(void)
     backtrace(&frame, 1); /* the first call loads what the handler must not */
 #endif
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
-        boinc_set_signal_handler(crashes[i], boinc_catch_signal);
+        set_handler_if_none(crashes[i], catch_signal);
+}
+
+PUBLIC void boinc_catch_signal(int number)
+{
+    catch_signal(number);
+}
+
+PUBLIC void boinc_set_signal_handler_force(int number, void (*handler)(int))
+{
+    set_handler(number, handler);
+}
+
+PUBLIC void boinc_set_signal_handler(int number, void (*handler)(int))
+{
+    set_handler_if_none(number, handler);
+}
+
+#if defined(__GNUC__)
+void cxx_force(int number, void (*handler)(int)) __asm__("_Z30boinc_set_signal_handler_forceiPFviE") PUBLIC;
+void cxx_force(int number, void (*handler)(int))
+{
+    set_handler(number, handler);
+}
+#endif
+
+PUBLIC int boinc_install_signal_handlers(void)
+{
+    handle_crashes();
     return 0;
 }
 
@@ -116,16 +139,30 @@ PUBLIC void set_signal_exit_code(int code)
 
 /* --------------------------------------------------------- begin and end -- */
 
-PUBLIC int diagnostics_init(int flags, const char *stdout_prefix, const char *stderr_prefix)
+static int begin(int flags)
 {
-    (void)stdout_prefix;
-    (void)stderr_prefix;
     if ((flags & BOTH_STDERR) == BOTH_STDERR || (flags & BOTH_STDOUT) == BOTH_STDOUT)
         return ERR_INVALID_PARAM;
     if (atomic_exchange(&initialized, true))
         return ERR_INVALID_PARAM;
     atomic_store(&flags_given, flags);
-    return boinc_install_signal_handlers();
+    if (flags & TO_STDOUT_FILE)
+        setvbuf(stdout, NULL, _IOLBF, 0); /* the file would be, and a crash loses nothing then */
+    handle_crashes();
+    return 0;
+}
+
+/* By no public name: those may be libboinc's, which moves standard error into a file that nobody in a machine reads. */
+void diagnostics_default(void)
+{
+    begin(DEFAULTS);
+}
+
+PUBLIC int diagnostics_init(int flags, const char *stdout_prefix, const char *stderr_prefix)
+{
+    (void)stdout_prefix;
+    (void)stderr_prefix;
+    return begin(flags);
 }
 
 PUBLIC int boinc_init_diagnostics(int flags)

@@ -20,7 +20,7 @@ from bridge.cli.library import library as vmbridge_library
 from guest_side import include_dir
 from guest_side.build import build_library
 
-from ..patience import AT_MOST_S
+from ..patience import AT_MOST_S, until
 
 DEV = Path(os.environ.get("BOINC_DEV", "/"))
 REAL_HEADERS = DEV / "usr" / "include" / "boinc"
@@ -225,7 +225,7 @@ int main(int words, char **) {
     CHECK(boinc_upload_file(name) == -108 && boinc_upload_status(name) == -161);
     CHECK(boinc_wu_cpu_time(x) == 0 && x >= 0 && x < 7);
     CHECK(boinc_report_app_status_aux(1, 1, 0.25, 0, 1, 2) == 0);
-    CHECK(boinc_report_app_status_aux(2, 2, 0.5, 0, 1, 2, 3) == 0 && boinc_get_fraction_done() == 0.5);
+    CHECK(boinc_report_app_status_aux(2, 2, 0.5, 0, 1, 2, 3) == 0 && boinc_get_fraction_done() == -1);
     CHECK(boinc_graphics_get_shmem("gfx") == NULL && boinc_graphics_make_shmem("gfx", 0) == NULL);
     char *memory = (char *)boinc_graphics_make_shmem("gfx", 5000);
     CHECK(memory && memory[0] == 0 && memory[4999] == 0);
@@ -253,7 +253,7 @@ def test_what_only_cxx_programs_call(plain: Path, tmp_path: Path, static: bool) 
     assert compile_and_run(tmp_path, FACES, words, VMBRIDGE_SPOOL=str(tmp_path)) == "ok\n"
     assert (tmp_path / "checkpoint").read_text().startswith("count 2\n"), "one for each rise of the CPU time"
     assert (tmp_path / "creditreport").read_text().startswith("fpops 1728000000000\nintops 0\n")
-    assert (tmp_path / "finished").read_text() == "code 0\n"
+    assert (tmp_path / "finished").read_text() == "code 0\nmessage the end\n"
     assert run(tmp_path, "rest", VMBRIDGE_SPOOL=str(tmp_path)) == ""
     assert (tmp_path / "temporary_exit").read_text() == "delay 60\nmessage later\nnotice 0\n"
 
@@ -499,6 +499,102 @@ def test_a_crash_says_where_and_leaves_others_handlers_alone(plain: Path, tmp_pa
     assert subprocess.run([tmp_path / "program", "own"], stderr=subprocess.DEVNULL, timeout=AT_MOST_S).returncode == 7
 
 
+BY_ITSELF = r"""
+int main(int argc, char **argv) {
+    (void)argv;
+    struct sigaction now;
+    boinc_init();
+    if (!diagnostics_is_initialized() || !diagnostics_is_flag_set(0x20)) return 2;
+    if (boinc_init_diagnostics(0x221) != -178) return 2;
+    sigaction(SIGFPE, NULL, &now);
+    if (now.sa_handler != SIG_DFL) return 3;
+    if (argc > 1) signal(SIGSEGV, SIG_DFL);
+    fprintf(stderr, "last words\n");
+    raise(SIGSEGV);
+    return 4;
+}
+"""
+
+
+def test_boinc_init_brings_the_diagnostics_along(plain: Path, tmp_path: Path) -> None:
+    """A program that called nothing else used to end by the signal, and nobody was told where."""
+    c_program(tmp_path, plain, BY_ITSELF)
+    done = subprocess.run([tmp_path / "program"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=AT_MOST_S)
+    assert done.returncode == 193
+    assert done.stderr.startswith(f"last words\nended by signal {signal.SIGSEGV:02}\n")
+    assert not (tmp_path / "stderr.txt").exists(), "where nobody in a machine would read it"
+    done = subprocess.run([tmp_path / "program", "own"], stderr=subprocess.PIPE, text=True, timeout=AT_MOST_S)
+    assert (done.returncode, done.stderr) == (-signal.SIGSEGV, "last words\n")
+
+
+LINE_BY_LINE = r"""
+int main(void) {
+    if (boinc_init_diagnostics(0x40)) return 2;
+    printf("a whole line\n");
+    raise(SIGSEGV);
+    return 3;
+}
+"""
+
+
+def test_what_was_printed_before_a_crash_is_not_lost(plain: Path, tmp_path: Path) -> None:
+    """As with the real one, which moves standard output to a file that it writes line by line."""
+    c_program(tmp_path, plain, LINE_BY_LINE)
+    done = subprocess.run([tmp_path / "program"], capture_output=True, text=True, timeout=AT_MOST_S)
+    assert (done.returncode, done.stdout) == (193, "a whole line\n")
+
+
+MESSAGE = r"""
+extern int finish_message(int, const char *, _Bool) __asm__("_Z20boinc_finish_messageiPKcb");
+int main(int argc, char **argv) { boinc_init(); return argc > 1 ? finish_message(9, argv[1], 0) : 2; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (b"no such molecule", "no such molecule"),
+        (b"two\nlines", "two?lines"),
+        (b"caf\xe9 \x1b[1m", "caf? ?[1m"),
+        ("é".encode() * 600, 512 * "é"),
+        (b"x" * 5000, 1024 * "x"),
+    ],
+)
+def test_the_message_of_an_end_is_told(plain: Path, tmp_path: Path, message: bytes, told: str) -> None:
+    """It used to go to standard error alone, and the client heard nothing of it."""
+    c_program(tmp_path, plain, MESSAGE)
+    command: list[bytes] = [os.fsencode(tmp_path / "program"), message]
+    assert subprocess.run(command, env={"VMBRIDGE_SPOOL": str(tmp_path)}, timeout=AT_MOST_S).returncode == 9
+    assert (tmp_path / "finished").read_text() == f"code 9\nmessage {told}\n"
+
+
+STATUS = r"""
+int main(void) {
+    boinc_init();
+    boinc_fraction_done(0.125);
+    boinc_report_app_status(1, 0, 0.5);
+    printf("%g\n", boinc_get_fraction_done());
+    char c = (char)getchar();
+    if (c == 'f') boinc_fraction_done(0.25);
+    return boinc_finish(c == '0' ? 0 : 3);
+}
+"""
+
+
+@pytest.mark.parametrize(("key", "told"), [("x", "0.5"), ("f", "0.25"), ("0", "1")])
+def test_a_status_is_reported_and_not_remembered(plain: Path, tmp_path: Path, key: str, told: str) -> None:
+    """It used to change what boinc_get_fraction_done returns. The last word counts, whichever function said it."""
+    c_program(tmp_path, plain, STATUS)
+    environment = {"VMBRIDGE_SPOOL": str(tmp_path)}
+    with subprocess.Popen(
+        [tmp_path / "program"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        report = tmp_path / "fraction_done"
+        until(lambda: report.exists() and report.read_text() == "0.5\n")
+        assert program.communicate(key, AT_MOST_S)[0] == "0.125\n"
+    assert (tmp_path / "fraction_done").read_text() == f"{told}\n"
+
+
 # ------------------------------------------------------------------ with the real one
 
 
@@ -572,7 +668,7 @@ def test_a_program_that_was_linked_with_the_real_library_runs_with_ours(for_real
     assert run_real(tmp_path, real).endswith("ok\n"), "with the real one, standalone"
     assert not (tmp_path / "spool" / "finished").exists()
     (tmp_path / "stderr.txt").unlink()
-    assert run_real(tmp_path, for_real, real) == "12345678901|w|3|2e+09|0.6 0 ok\n"
+    assert run_real(tmp_path, for_real, real) == "12345678901|w|3|2e+09|0.5 0 ok\n"
     assert (tmp_path / "spool" / "finished").read_text() == "code 0\n"
     assert not (tmp_path / "stderr.txt").exists(), "where nobody in a machine would read it"
 
@@ -584,6 +680,6 @@ def test_a_program_for_the_real_library_links_statically_with_ours(for_real: Pat
     libraries = [f"{for_real}/libboinc_api.a", f"{REAL_LIBRARY.parent}/libboinc.a", "-lpthread"]
     words = [f"-I{REAL_HEADERS}", f"-I{REAL_HEADERS / 'api'}", *libraries]
     subprocess.run(["c++", "-static", "program.cpp", *words, "-o", "program"], cwd=tmp_path, check=True)
-    assert run_real(tmp_path) == "12345678901|w|3|2e+09|0.6 0 ok\n"
+    assert run_real(tmp_path) == "12345678901|w|3|2e+09|0.5 0 ok\n"
     assert (tmp_path / "spool" / "finished").read_text() == "code 0\n"
     assert not (tmp_path / "stderr.txt").exists()
