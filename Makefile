@@ -73,8 +73,8 @@ demo: guest  ## run an example science program in a virtual machine
 
 test: check integration e2e  ## all tests
 
-check: setup  ## lint, types, unit and conformance tests
-	$(call need,cc ar,gcc libc6-dev)
+check: setup $(BOINC)/ready  ## lint, types, unit and conformance tests
+	$(call need,cc ar c++,gcc libc6-dev g++)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync style fast
 
 style:
