@@ -17,7 +17,9 @@
 #include "numbered.h"
 #include "sections.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -25,6 +27,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,6 +50,7 @@
 #define NEVER INT64_MAX
 #define SECOND INT64_C(1000000000) /* nanoseconds, as all times here */
 #define HALF_A_SECOND (SECOND / 2)
+#define LONGEST_SLEEP (7 * 86400 * SECOND)
 #define DEFAULT_PERIOD 300
 #define LONGEST_PERIOD 100000000 /* seconds; ten times that still fits */
 #define UNSET (-1.0)
@@ -59,19 +63,19 @@ static _Atomic double fpops = UNSET;
 static _Atomic double intops = UNSET;
 
 static atomic_bool idle; /* our thread wants to be woken by a change */
+static atomic_bool woken; /* one has woken it */
+static _Atomic uint32_t bell; /* moves when our thread shall look around */
 static atomic_bool checkpoint_due;
-static _Atomic(volatile char *) asked; /* the first byte of the spool's `save`, which is '1' while the host asks; NULL: none */
+static _Atomic(_Atomic char *) asked; /* the first byte of the spool's `save`, which is '1' while the host asks; NULL: none */
 
 PUBLIC bool boinc_disable_timer_thread;
 
 /* Everything below is guarded by `lock`. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake_up;
 static bool initialized;
 static struct APP_INIT_DATA init_data = {.gpu_device_num = -1, .gpu_opencl_dev_index = -1};
 static int64_t began;
 static bool thread_runs;
-static bool woken;
 static const char *spool; /* NULL: standalone */
 static bool reporting;
 static int64_t period;
@@ -271,35 +275,54 @@ static bool call_back(int64_t now)
     return true;
 }
 
-static int64_t earliest(int64_t until)
+/* How long nothing is to be done, a week at most: the kernel need not know what never is. */
+static int64_t until_then(int64_t until, int64_t now)
 {
     if (due_at < until)
         until = due_at;
-    return callback_at < until ? callback_at : until;
+    if (callback_at < until)
+        until = callback_at;
+    return until - now < LONGEST_SLEEP ? until - now : LONGEST_SLEEP;
 }
 
-static void wait_until(int64_t until)
+static void ring(void)
 {
-    struct timespec at = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
+    int error = errno;
 
-    if (until == NEVER)
-        pthread_cond_wait(&wake_up, &lock);
-    else
-        pthread_cond_timedwait(&wake_up, &lock, &at);
+    atomic_fetch_add(&bell, 1);
+    syscall(SYS_futex, &bell, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = error;
 }
 
-/* Sleep until `until`, or until a change wakes us if it may; returns whether one did. */
+/* Wait, without the lock, until the bell has moved on from `heard`, or for so long. */
+static void wait_for_ring(uint32_t heard, int64_t at_most)
+{
+    struct { /* as the kernel knows it */
+        long seconds, nanoseconds;
+    } patience = {(long)(at_most / SECOND), (long)(at_most % SECOND)};
+
+    pthread_mutex_unlock(&lock);
+    syscall(SYS_futex, &bell, FUTEX_WAIT_PRIVATE, heard, &patience, NULL, 0);
+    pthread_mutex_lock(&lock);
+}
+
+/*
+ * Sleep until `until`, or until a change wakes us if it may; returns whether one did. What we look at may change
+ * until we wait, and is followed by a ring then: so the bell is read first.
+ */
 static bool sleep_until(int64_t until, bool may_wake)
 {
-    int64_t now;
-
-    while ((now = nanoseconds(CLOCK_MONOTONIC)) < until && !(may_wake && woken)) {
+    for (;;) {
+        uint32_t heard = atomic_load(&bell);
+        int64_t now = nanoseconds(CLOCK_MONOTONIC);
         mark_due(now);
+        if (may_wake && atomic_load(&woken))
+            return true;
+        if (now >= until)
+            return false;
         if (!call_back(now))
-            wait_until(earliest(until));
+            wait_for_ring(heard, until_then(until, now));
     }
-    mark_due(now);
-    return may_wake && woken;
 }
 
 static int64_t soon(void)
@@ -310,7 +333,7 @@ static int64_t soon(void)
 /* Sleep until there is a change; the head of this file says why in two steps. */
 static void await_change(void)
 {
-    woken = false;
+    atomic_store(&woken, false);
     atomic_store(&idle, true);
     if (!tell_changes() && !sleep_until(soon(), true) && !tell_changes())
         sleep_until(NEVER, true);
@@ -331,15 +354,13 @@ static void *run(void *unused)
     return NULL;
 }
 
-/* One call of many comes here: it takes `idle` back. */
+/* One call of many comes here: it takes `idle` back. No lock, for it may be in a signal handler of the program's. */
 static void __attribute__((noinline, cold)) wake_thread(void)
 {
     if (!atomic_exchange(&idle, false))
         return;
-    pthread_mutex_lock(&lock);
-    woken = true;
-    pthread_cond_signal(&wake_up);
-    pthread_mutex_unlock(&lock);
+    atomic_store(&woken, true);
+    ring();
 }
 
 static inline void note_change(void)
@@ -351,15 +372,10 @@ static inline void note_change(void)
 /* A signal handler of the program's must run on a thread of the program's. */
 static int start_thread(void)
 {
-    pthread_condattr_t attributes;
     pthread_t thread;
     sigset_t all, before;
     int error;
 
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&wake_up, &attributes);
-    pthread_condattr_destroy(&attributes);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&thread, NULL, run, NULL);
@@ -400,7 +416,7 @@ static void after_fork_in_child(void)
  * its first byte. A map of it costs the hot call one more load, and nobody
  * has to wake up and look.
  */
-static volatile char *map_asked(void)
+static _Atomic char *map_asked(void)
 {
     int dirfd = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
     struct stat st;
@@ -418,18 +434,18 @@ static volatile char *map_asked(void)
 
 static bool is_asked(void)
 {
-    volatile char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
+    _Atomic char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
 
-    return flag != NULL && *flag == '1';
+    return flag != NULL && atomic_load_explicit(flag, memory_order_relaxed) == '1';
 }
 
 /* Before the checkpoint is reported: the agent may ask for another one as soon as it has seen this. */
 static void take_question_back(void)
 {
-    volatile char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
+    _Atomic char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
 
     if (flag != NULL)
-        *flag = '0';
+        atomic_store_explicit(flag, '0', memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------ the API -- */
@@ -631,7 +647,7 @@ static void restart_countdown(void)
 {
     atomic_store(&checkpoint_due, false);
     due_at = nanoseconds(CLOCK_MONOTONIC) + period;
-    pthread_cond_signal(&wake_up);
+    ring();
 }
 
 PUBLIC int boinc_checkpoint_completed(void)
@@ -666,7 +682,7 @@ PUBLIC void boinc_register_timer_callback(FUNC_PTR function)
     callback = function;
     callback_at = function == NULL ? NEVER : nanoseconds(CLOCK_MONOTONIC) + SECOND;
     if (thread_runs)
-        pthread_cond_signal(&wake_up);
+        ring();
     pthread_mutex_unlock(&lock);
 }
 

@@ -14,13 +14,19 @@
  *
  * Costs. boinc_fraction_done, boinc_ops_cumulative, boinc_time_to_checkpoint
  * and critical sections may stand in the innermost loop: a few nanoseconds
- * each. A thread of the library, which takes no signals, writes the first
- * change at once and then at most two a second, and sleeps while there is
- * none.
+ * each, no allocation, and no system call but the one that wakes the library's
+ * thread, at most twice a second. That thread takes no signals, writes the
+ * first change at once and then at most two a second, and sleeps while there
+ * is none.
  *
- * Threads. Every function may be called from any thread, none from a signal
- * handler. (BOINC's own knows critical sections on one thread only; here they
- * are cheapest on the one that called boinc_init.)
+ * Threads. Every function may be called from any thread. (BOINC's own knows
+ * critical sections on one thread only; here they are cheapest on the one that
+ * called boinc_init.)
+ *
+ * Signal handlers may call boinc_fraction_done, boinc_get_fraction_done,
+ * boinc_ops_cumulative, boinc_set_credit_claim, boinc_time_to_checkpoint,
+ * boinc_get_status, and begin and end of a critical section in pairs; whatever
+ * they have interrupted. Nothing else: the others take a lock.
  *
  * fork. The process that called boinc_init reports, and only that one. In a
  * child that it forks all functions can be called and report nothing, SIGTERM

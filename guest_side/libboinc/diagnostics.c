@@ -36,7 +36,7 @@
 
 static atomic_bool initialized;
 static atomic_int flags_given;
-static volatile sig_atomic_t exit_code = EXIT_SIGNAL;
+static atomic_int exit_code = EXIT_SIGNAL;
 
 /* ------------------------------------------------------------- crashes -- */
 
@@ -72,7 +72,7 @@ static void catch_signal(int number)
         say_number(number);
         trace_stack();
     }
-    _exit(exit_code);
+    _exit(atomic_load(&exit_code));
 }
 
 static void set_handler(int number, void (*handler)(int))
@@ -134,7 +134,7 @@ PUBLIC int boinc_install_signal_handlers(void)
 
 PUBLIC void set_signal_exit_code(int code)
 {
-    exit_code = code;
+    atomic_store(&exit_code, code);
 }
 
 /* --------------------------------------------------------- begin and end -- */

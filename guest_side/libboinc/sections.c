@@ -33,6 +33,7 @@ PUBLIC volatile BOINC_STATUS boinc_status;
 static _Thread_local bool is_worker QUICK;
 static pthread_t worker;
 static volatile pid_t asked; /* the process that was asked to end; a new child may be, before it knows that it is one */
+#define QUIT_REQUEST (&boinc_status.quit_request) /* read and written as an atomic, whoever else may read it */
 static bool ends; /* SIGTERM ends the program, it does not only ask */
 static volatile sig_atomic_t inside; /* the worker's sections */
 static atomic_int others; /* all other threads' */
@@ -64,7 +65,7 @@ static void on_request(int number)
 
     if (is_worker) {
         asked = getpid();
-        boinc_status.quit_request = 1;
+        __atomic_store_n(QUIT_REQUEST, 1, __ATOMIC_SEQ_CST);
         end_if_free();
     } else {
         pthread_kill(worker, number);
@@ -73,17 +74,16 @@ static void on_request(int number)
 }
 
 /* A section has ended, and with it perhaps the last reason not to end. */
-static void reconsider_if_asked(void)
+static void reconsider_if_asked(bool asked_to)
 {
-    if (__builtin_expect(boinc_status.quit_request, 0) && ends)
+    if (__builtin_expect(asked_to, 0) && ends)
         pthread_kill(worker, SIGTERM);
 }
 
 /* Either the worker sees that nothing holds it any more, or we see here that it was asked. */
 static void left_elsewhere(void)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    reconsider_if_asked();
+    reconsider_if_asked(__atomic_load_n(QUIT_REQUEST, __ATOMIC_SEQ_CST));
 }
 
 /* What was counted before this is seen by the worker, or the worker's end is seen here. */
@@ -127,14 +127,14 @@ PUBLIC void boinc_end_critical_section(void)
     }
     if (inside > 0)
         inside = inside - 1;
-    reconsider_if_asked();
+    reconsider_if_asked(__atomic_load_n(QUIT_REQUEST, __ATOMIC_RELAXED));
 }
 
 PUBLIC int boinc_get_status(BOINC_STATUS *status)
 {
     if (status == NULL)
         return -116;
-    *status = boinc_status;
+    *status = (BOINC_STATUS){.quit_request = __atomic_load_n(QUIT_REQUEST, __ATOMIC_RELAXED)};
     return 0;
 }
 
@@ -169,7 +169,7 @@ void sections_forked(void)
     is_worker = true; /* the only thread that there is */
     worker = pthread_self();
     ends = false;
-    boinc_status.quit_request = 0;
+    __atomic_store_n(QUIT_REQUEST, 0, __ATOMIC_RELAXED);
     if (sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == on_request)
         signal(SIGTERM, SIG_DFL);
     if (asked == getpid())

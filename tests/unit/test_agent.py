@@ -21,16 +21,14 @@ import pytest
 from guest_side.build import AGENT_SOURCES
 
 from ..patience import AT_MOST_S, has_ended, until
+from ..sanitized import compiled
 
 RUN = "protocol 1\nseq 1\nstate run\n"
 
 
 @pytest.fixture(scope="module")
 def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("agent") / "agent"
-    code = [str(path) for path in AGENT_SOURCES]
-    subprocess.run(["cc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", *code, "-o", str(target)], check=True)
-    return target
+    return compiled(tmp_path_factory.mktemp("agent") / "agent", AGENT_SOURCES)
 
 
 @dataclass

@@ -19,9 +19,10 @@ from typing import ClassVar
 import pytest
 
 from guest_side import SOURCES, include_dir
-from guest_side.build import BuildError, build_library
+from guest_side.build import LIBRARY_SOURCES, BuildError, build_library
 
 from ..patience import AT_MOST_S, until
+from ..sanitized import compiled
 
 PROGRAM = r"""
 #include "boinc_api.h"
@@ -202,11 +203,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def binary(library: Path) -> Path:
-    source, target = library / "program.c", library / "program"
+    source = library / "program.c"
     source.write_text(PROGRAM)
-    link = ["-static", f"-I{include_dir()}", str(source), f"-L{library}", "-lboinc_api"]
-    subprocess.run([*CC, *link, "-lpthread", "-o", str(target)], check=True)
-    return target
+    return compiled(library / "program", [source, *LIBRARY_SOURCES], f"-I{include_dir()}")
 
 
 class Program:
