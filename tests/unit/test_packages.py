@@ -47,7 +47,7 @@ def test_a_program_that_a_tar_brings(guest: Guest, name: str) -> None:
     pack(guest, name, {"bin/worker": script, "share/data": "its data\n"})
     run(guest, "program worker", "program_path worker", f"package {name}", "arg one", "output out")
     where = (guest.root / "work").resolve() / ".packages"
-    lines = guest.read("out/out").splitlines()
+    lines = (guest.read("out/out") or "").splitlines()
     assert lines[:3] == ["its data", f"{where}/{name}/bin/worker one", ".packages"]
     assert name not in lines, "the package itself is out of its way"
     assert guest.read("finished") == "code 0\n"
