@@ -21,10 +21,9 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 from bridge.guest.folders import make_anew
 from bridge.hypervisors import MachineSpec
 from bridge.hypervisors.child import Child, clean_environment
-from bridge.hypervisors.qemu.command_line import WORK_DISK, Accelerated, machine
+from bridge.hypervisors.qemu.command_line import NODE, WORK_DISK, Accelerated, machine
 from bridge.hypervisors.qemu.machine import Qemu, security_model
 from bridge.hypervisors.qemu.probe import probe
-from bridge.hypervisors.qemu.snapshots import NODE
 from bridge.image import Image, load_image
 from guest_side import include_dir
 from guest_side.build import build_library

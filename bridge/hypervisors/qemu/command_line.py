@@ -10,13 +10,15 @@ from protocol.layout import GUEST_TAG, HOST_TAG
 from ...image import Image
 from .. import MachineSpec
 from .frames import GATEWAY, NETWORK, RESOLVER
-from .snapshots import NODE
 
 CPU_MODELS = {"kvm": "host", "tcg": "Nehalem-v1"}
 """TCG: a fixed model, because a machine restored on another one is dead without an error."""
 
 CABLE = "cable"
 """What the network card is connected to; QMP's `set_link` plugs it in and out."""
+
+NODE = "work"
+"""The block node of the machine's own disk."""
 
 WORK_DISK = "work.qcow2"
 """The machine's own disk, in its folder."""

@@ -5,31 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import socket
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
-from logging import getLogger
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
 from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
 from ...image import Image
 from ...image.bare import BareDisk
-from ...trees import remove_tree
 from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
-from ..child import Child, clean_environment, run_briefly
-from . import snapshots
-from .command_line import CABLE, CPU_MODELS, WORK_DISK, Accelerated, machine, waits
+from ..child import Child, clean_environment
+from . import snapshots, work_disk
+from .command_line import CABLE, CPU_MODELS, NODE, Accelerated, machine, waits
 from .copies import Copies
 from .disks import refuse_dependent
 from .gate import Gate, OwnAddresses
-from .probe import can_network, find, probe
-
-logger = getLogger(__name__)
+from .probe import can_network, probe
 
 _QMP_WITHIN_S = 60.0
 
@@ -70,9 +65,9 @@ class Qemu:
         if self._state is not MachineState.ABSENT:
             return
         if isinstance(self._spec.image, BareDisk) and self._work_disk.exists():
-            await self._tidy_work_disk()
+            await work_disk.tidy(self._spec)
         else:
-            await self._make_work_disk()
+            await work_disk.make(self._spec)
         await self._launch(None)
 
     async def _launch(self, from_tag: str | None) -> None:
@@ -172,13 +167,7 @@ class Qemu:
 
     @staticmethod
     async def leave_disk(folder: Path) -> None:
-        for name in os.listdir(folder):
-            if name != WORK_DISK:
-                remove_tree(folder / name)
-        program, disk = str(find("qemu-img")), str(folder / WORK_DISK)
-        info: Any = json.loads(await run_briefly([program, "info", "--output=json", disk]))
-        for snapshot in info.get("snapshots", []):
-            await run_briefly([program, "snapshot", "-q", "-d", snapshot["name"], disk])
+        await work_disk.leave(folder)
 
     # Networked
 
@@ -216,11 +205,11 @@ class Qemu:
 
     async def held_back(self) -> str | None:
         async with self._translated("query-migrate"):
-            return await asyncio.wait_for(snapshots.mounted_share(self._qmp), _QMP_WITHIN_S)
+            return await asyncio.wait_for(snapshots.mounted_share(_Monitor(self._qmp)), _QMP_WITHIN_S)
 
     async def save(self, tag: str) -> None:
         async with self._translated("snapshot-save"):
-            await snapshots.save(self._qmp, tag)
+            await snapshots.save(_Monitor(self._qmp), tag, NODE)
 
     def copy_bytes(self) -> int:
         return self._copies.bytes()
@@ -237,49 +226,23 @@ class Qemu:
     async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
         self._copies.forget_all_but(copy)
         async with self._translated("snapshot-delete"):
-            for tag in await snapshots.tags(self._qmp):
-                if tag not in tags:
-                    await snapshots.delete(self._qmp, tag)
+            await snapshots.forget_all_but(_Monitor(self._qmp), tags, NODE)
 
     async def restore(self, tag: str) -> None:
         if self._state is not MachineState.ABSENT:
             return
-        await self._tidy_work_disk()
+        await work_disk.tidy(self._spec)
         await self._launch(tag)
-
-    async def _tidy_work_disk(self) -> None:
-        """A QEMU that was killed while it wrote leaves clusters behind that nobody uses, which would add up."""
-        try:
-            await run_briefly([str(find("qemu-img")), "check", "-q", "-r", "leaks", str(self._work_disk)])
-        except CommandFailed as error:
-            logger.warning("the machine's disk was not tidied up: %s", error)
 
     def _disk_error(self, event: Message) -> BridgeError:
         data: Any = event["data"]
         if self._spec.largest_file is not None and data["reason"] == os.strerror(errno.EFBIG):
-            allowed = self._spec.largest_file >> 20
-            return OverBound(f"the machine's disk would take more than the {allowed:,} MB that the job may have")
+            return disk_too_large(self._spec.largest_file)
         return HostError(f"the host cannot {data['operation']} the machine's disk: {data['reason']}")
 
     @property
     def _work_disk(self) -> Path:
-        return self._spec.directory / WORK_DISK
-
-    async def _make_work_disk(self) -> None:
-        """Make the machine's own disk: an overlay over the image's or over an earlier machine's, never written again.
-
-        Without that it is a disk that the guest does not see and that only holds saved states.
-        """
-        image = self._spec.image
-        assert image is not None
-        base, form = image.work_disk, image.work_disk_format
-        if self._spec.before is not None and base is not None:
-            base, form = self._spec.before / WORK_DISK, "qcow2"
-        over = ["-F", form, "-b", str(base.resolve())] if base is not None else []
-        size = [] if over else ["1M"]
-        new = self._work_disk.with_suffix(".new")  # a disk that is there is whole
-        await run_briefly([str(find("qemu-img")), "create", "-q", "-f", "qcow2", *over, str(new), *size])
-        new.replace(self._work_disk)
+        return work_disk.work_disk(self._spec)
 
     async def _execute(self, command: str, **arguments: object) -> None:
         """Tell the machine something; one that has ended by itself is not told anything."""
@@ -300,6 +263,27 @@ class Qemu:
                 await asyncio.wait_for(self._child.wait(), 1.0)
             said = self._child.tail.strip()[-600:] or str(error) or type(error).__name__
             raise CommandFailed(f"QEMU failed at {doing}: {said}") from error
+
+
+def disk_too_large(largest_file: int) -> OverBound:
+    """Say that a machine's disk would grow beyond so many bytes."""
+    return OverBound(f"the machine's disk would take more than the {largest_file >> 20:,} MB that the job may have")
+
+
+class _Monitor:
+    """QMP as `snapshots` wants it."""
+
+    def __init__(self, qmp: QMPClient) -> None:
+        self._qmp = qmp
+
+    async def execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
+        return await self._qmp.execute(command, arguments)
+
+    @contextmanager
+    def job_changes(self) -> Iterator[AsyncIterator[Mapping[str, Any]]]:
+        listener = EventListener("JOB_STATUS_CHANGE")
+        with self._qmp.listen(listener):
+            yield (cast("Mapping[str, Any]", event["data"]) async for event in listener)
 
 
 def security_model(folder: Path) -> str:

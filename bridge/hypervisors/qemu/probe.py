@@ -53,14 +53,14 @@ def find(program: str) -> Path:
     return Path(found)
 
 
-async def probe(arch: str, kernel: Path | None, kvm: Path = KVM) -> Accelerated:
+async def probe(arch: str, kernel: Path | None, kvm: Path = KVM, program: Path | None = None) -> Accelerated:
     """Find QEMU for guests of `arch` and the accelerator that works here; `kernel` is what KVM is tried with. Without
-    one it is the firmware, which shows no more than that the processor runs.
+    one it is the firmware, which shows no more than that the processor runs. `program` is a QEMU that is to be taken.
 
     :raise NotInstalled: QEMU or its qemu-img is missing.
     :raise CommandFailed: it does not even tell its version.
     """
-    program = find(PROGRAMS.get(arch, f"qemu-system-{arch}"))
+    program = program or find(PROGRAMS.get(arch, f"qemu-system-{arch}"))
     find("qemu-img")
     version = await _version(program)
     candidate = Accelerated(program, version, "kvm")
