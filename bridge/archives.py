@@ -22,7 +22,7 @@ from .client.graphics import GRAPHICS_STATUS
 from .done import DONE
 from .errors import GuestError, JobFileError, host_trouble
 from .job import Job
-from .job.names import OWN_NAMES
+from .job.names import is_taken
 from .job.patterns import file_pattern
 
 logger = getLogger(__name__)
@@ -157,4 +157,4 @@ def _initial_files(folder: Path) -> set[str]:
 
 def is_own(name: str) -> bool:
     """Say whether a name in a job directory is the bridge's own or the client's."""
-    return name in OWN_NAMES or name in _UNFINISHED or name.startswith(("boinc_", ".vmbridge"))
+    return is_taken(name) or name in _UNFINISHED or name.startswith(".vmbridge")

@@ -18,7 +18,7 @@ from ..guest.stage import refuse_dynamic
 from ..image import MANIFEST, Image, load_image
 from ..image.bare import load_disk
 from ..job import MachineTask
-from ..job.names import JOB_FILE, OWN_NAMES, VBOX_JOB_FILE
+from ..job.names import JOB_FILE, VBOX_JOB_FILE, is_taken
 from ..job.schema import parse_job, read_text
 from ..job.vbox import VM_IMAGE
 from .archive import archive
@@ -133,7 +133,7 @@ def _more_files(
     for path in more:
         if not path.is_file():
             raise HostError(f"{path} is no file, so it cannot be put into the bundle")
-        if path.name in (*OWN_NAMES, IMAGE, VBOX_JOB_FILE, VM_IMAGE) or path.name.startswith("boinc_"):
+        if path.name in (IMAGE, VBOX_JOB_FILE, VM_IMAGE) or is_taken(path.name):
             raise HostError(f"{path.name} is a name that the bridge or the BOINC client uses itself. Rename it")
         if path.name in programs and image is not None and image.static_programs_only:
             refuse_dynamic(path)

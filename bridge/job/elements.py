@@ -14,7 +14,7 @@ from protocol.codec import is_name
 from ..hypervisors import MACHINES, is_third_party
 from .findings import Kind
 from .model import PACKAGES, SYSTEM_PACKAGES
-from .names import OWN_NAMES
+from .names import is_taken
 from .table import Row, Table, Whose
 from .values import (
     ARGUMENTS,
@@ -40,13 +40,11 @@ from .values import (
 )
 from .vbox import VBOX_JOB
 
-_CLIENT_NAMES = OWN_NAMES | {"boinc_finish_called", "boinc_temporary_exit", "boinc_lockfile", "boinc_mmap_file"}
-
 PRIORITIES = range(1, 6)
 NORMAL_PRIORITY = 3
 
-_OUTPUT = result(PLAIN_NAME, lambda name: name in OWN_NAMES or name.startswith("boinc_"))
-_HOST_OUTPUT = result(SLOT_FILE, lambda name: name in _CLIENT_NAMES or name.startswith(".vmbridge"))
+_OUTPUT = result(PLAIN_NAME, is_taken)
+_HOST_OUTPUT = result(SLOT_FILE, lambda name: is_taken(name) or name.startswith(".vmbridge"))
 
 
 def _host_stream(text: str | None) -> str:
@@ -335,8 +333,9 @@ MACHINE_TASK = Table(
     "machine (`<virtualmachine>`, `<image>`, `<memory_size_mb>`, `<ncpus>`, `<enable_network>`, `<hypervisor>`) must "
     "be the same in all, and all but `<virtualmachine>` may be said once. Files are plain names in the job's folder; a "
     "`./` before them counts for nothing. For outputs, `shared`, `machine`, `job.xml`, `init_data.xml`, "
-    "`wrapper_checkpoint.txt`, `initial_file_list` and what begins with `boinc_` are taken, and no name begins with a "
-    "point.",
+    "`wrapper_checkpoint.txt`, `initial_file_list` and the client's own names (`boinc_finish_called`, "
+    "`boinc_lockfile`, `boinc_mmap_file`, `boinc_setup_complete`, `boinc_task_state.xml`, `boinc_temporary_exit`, what "
+    "begins with `boinc_ufr_` or `boinc_ufs_`) are taken, and no name begins with a point.",
     (_VIRTUALMACHINE, *_MACHINE_ROWS, *_NOT_IN_MACHINE, *_OLD_LEFTOVERS),
     {row.name: _OF_HOST for row in (_MULTI_PROCESS, _FORWARD_SLASHES, _PRIORITY)},
 )

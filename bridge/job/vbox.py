@@ -11,7 +11,7 @@ from pathlib import Path
 from ..hypervisors import DISK_CONTROLLERS
 from .findings import Finding, Kind, first_error
 from .model import Job, MachineTask, PlainGuest
-from .names import OWN_NAMES, VBOX_JOB_FILE
+from .names import VBOX_JOB_FILE, is_taken
 from .table import Remark, Row, Table, Values, Whose, read
 from .tags import Element
 from .values import LINE, OLD_FLAG, OLD_LIMIT, OLD_MEMORY, OLD_NUMBER, PLAIN_NAME, Said, Value, result
@@ -44,8 +44,7 @@ def _controller(text: str | None) -> str:
 _OR = ", ".join(DISK_CONTROLLERS)
 _CONTROLLER = Value(" or ".join(f"`{word}`" for word in DISK_CONTROLLERS), _controller)
 
-_TAKEN = OWN_NAMES | {VBOX_JOB_FILE}
-_OUTPUT = result(PLAIN_NAME, lambda name: name in _TAKEN or name.startswith("boinc_"))
+_OUTPUT = result(PLAIN_NAME, lambda name: name == VBOX_JOB_FILE or is_taken(name))
 
 
 def _ignored(sentence: str) -> Remark:

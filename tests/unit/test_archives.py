@@ -168,14 +168,15 @@ def test_results_are_what_is_new_and_matches(tmp_path: Path) -> None:
     (tmp_path / "old.dat").write_text("an input")
     unpack(wanted)
     assert (tmp_path / INITIAL_FILES).read_text() == "old.dat\n"
-    for name in ("a.dat", "b.dat", "log.1", "data", "boinc_x.dat"):
+    for name in ("a.dat", "b.dat", "log.1", "data", "boinc_x.dat", "boinc_ufr_y.dat"):
         (tmp_path / name).write_text(name)
     (tmp_path / "folder.dat").mkdir()
     (tmp_path / "link.dat").symlink_to("/etc/passwd")
     os.utime(tmp_path / "a.dat", (0, 0))
     pack(wanted)
     with zipfile.ZipFile(tmp_path / "out.zip") as opened:
-        assert opened.namelist() == ["a.dat", "b.dat", "log.1"] and opened.read("a.dat") == b"a.dat"
+        assert opened.namelist() == ["a.dat", "b.dat", "boinc_x.dat", "log.1"]
+        assert opened.read("a.dat") == b"a.dat"
 
 
 def test_results_are_packed_once(tmp_path: Path) -> None:

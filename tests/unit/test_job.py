@@ -121,6 +121,12 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
     assert "/slot/job.xml, line 6: <colour>: is not known here and ignored" in caplog.text
 
 
+def test_results_may_be_called_what_begins_as_the_client_s_files_do() -> None:
+    """SixTrack's results are. They used to be refused."""
+    text = with_task("<copy_file_from_VM>boinc_summary.dat</copy_file_from_VM>")
+    assert only_task(text).results == ("boinc_summary.dat",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -139,6 +145,14 @@ def test_unknown_elements_are_ignored_with_a_warning(caplog: pytest.LogCaptureFi
         (
             with_task("<copy_file_from_VM>job.xml</copy_file_from_VM>"),
             "'job.xml' is a name that the bridge or the BOINC client uses itself",
+        ),
+        (
+            with_task("<copy_file_from_VM>boinc_ufr_out</copy_file_from_VM>"),
+            "'boinc_ufr_out' is a name that the bridge or the BOINC client uses itself",
+        ),
+        (
+            with_task("<copy_file_from_VM>boinc_task_state.xml</copy_file_from_VM>"),
+            "'boinc_task_state.xml' is a name that the bridge or the BOINC client uses itself",
         ),
         (
             with_task("<stdout_filename>shared</stdout_filename>"),
