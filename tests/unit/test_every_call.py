@@ -57,7 +57,7 @@ def test_every_call_is_clean(tmp_path: Path, sanitizers: str) -> None:
 def test_none_is_left_out() -> None:
     code = CODE.read_text()
     functions = names(IN_C, IN_CXX, ELSEWHERE) - set(NOT_CALLED)
-    inner = {name for name in functions if name.startswith("diagnostics_") or name.startswith("options_")}
+    inner = {name for name in functions if name.startswith(("diagnostics_", "options_"))}
     assert {name for name in functions - inner if not re.search(rf"\b{name}\b", code)} == set()
 
 
