@@ -16,9 +16,10 @@ from .errors import HypervisorError, host_trouble
 from .guest.plain import PlainWay, forget_end, output_links, stage_plain
 from .guest.stage import stage_in
 from .guest.way import Way
-from .hypervisors import Continues, Hardware, Hypervisor, MachineSpec
+from .hypervisors import Continues, Hardware, Hypervisor, MachineSpec, Particular
 from .image import Image, load_image
 from .image.bare import BareDisk, load_disk
+from .image.choice import choose_image
 from .job import MachineTask, PlainGuest
 from .life.decide import End, Outcome
 from .life.forwarding import Project
@@ -131,18 +132,24 @@ class Machines:
     def image_of(self, task: MachineTask) -> Image | BareDisk | None:
         """Return the image of a task; None where no machine is started.
 
-        :raise ImageError: it is not one.
+        :raise ImageError: it is not one, or is not there.
+        :raise Hindered: the hypervisor can boot none of its images.
         """
         if not self.backend.needs_image:
             return None
         if task.image not in self._images:
             if task.plain is None:
-                self._images[task.image] = load_image(task.image, task.resolve)
+                self._images[task.image] = choose_image(
+                    task.images, lambda path: load_image(path, task.resolve), self._refuses
+                )
             elif (name := task.plain.multiattach_vdi_file) is not None:
                 self._images[task.image] = load_disk(self.project_dir / name)
             else:
                 self._images[task.image] = load_disk(task.image, task.resolve)
         return self._images[task.image]
+
+    def _refuses(self, image: Image | BareDisk) -> str | None:
+        return self.backend.refuses(image) if issubclass(self.backend, Particular) else None
 
     @cached_property
     def _images(self) -> dict[Path, Image | BareDisk]:

@@ -123,7 +123,7 @@ def _more_files(
     if tasks and image is None:
         raise JobFileError(file, 0, "virtualmachine", "needs an image. Name its folder: --image DIR")
     for task in tasks:
-        if task.image != file.parent / IMAGE:
+        if file.parent / IMAGE not in task.images:
             problem = (
                 f"{task.image} is not where a bundle has its image. Write <image>{IMAGE}</image>; for `vmbridge run`, "
                 "put a link of that name into the job directory"

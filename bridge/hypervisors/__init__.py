@@ -226,6 +226,15 @@ class Networked(Protocol):
         """
 
 
+@runtime_checkable
+class Particular(Protocol):
+    """What a hypervisor says that does not boot every image. Nothing is converted for it: another image is taken."""
+
+    @staticmethod
+    def refuses(image: Image | BareDisk) -> str | None:
+        """Say why it cannot boot the image ("it is for aarch64, and ..."); None if it can. Cheap."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Backend:
     """Where a backend lives, and the programs whose presence means that it can be used.

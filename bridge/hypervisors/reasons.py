@@ -466,6 +466,15 @@ _TABLE = (
         source="measured",
     ),
     Reason(
+        "no-image",
+        Weight.BLOCKS,
+        Move.PERSON,
+        what="No image of the job can be booted here: {said}",
+        do="Images are never converted: install a hypervisor that boots it, or tell the project",
+        when="the hypervisor refuses each image of the job that is there, by its architecture or format",
+        source="measured",
+    ),
+    Reason(
         "other-package",
         Weight.BLOCKS,
         Move.PERSON,

@@ -23,6 +23,10 @@ DISK_FORMATS = ("qcow2", "vdi", "vmdk")
 _MANIFEST_LIMIT = 1_048_576
 
 
+class ImageMissing(ImageError):
+    """There is no image of this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """What a machine is started from: a kernel, its initramfs and its command line.
@@ -49,7 +53,8 @@ def load_image(path: Path, resolve: Callable[[Path], Path] = lambda path: path) 
     `resolve` tells which file a path stands for, as in a slot, where names are links. The files are looked for, not
     read.
 
-    :raise ImageError: it is not there, is broken, or was made for another version of the bridge.
+    :raise ImageMissing: it is not there.
+    :raise ImageError: it is broken, or was made for another version of the bridge.
     """
     manifest = path / MANIFEST if path.is_dir() else path
     text = _read(manifest, path, resolve)
@@ -61,7 +66,7 @@ def _read(manifest: Path, asked_for: Path, resolve: Callable[[Path], Path]) -> b
         with resolve(manifest).open("rb") as file:
             text = file.read(_MANIFEST_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError(f"image {asked_for} not found. Build one with: vmbridge image build {asked_for}") from None
+        raise ImageMissing(f"image {asked_for} not found. Build one with: vmbridge image build {asked_for}") from None
     except OSError as error:
         raise ImageError(f"image {manifest} cannot be read: {error.strerror}. Check its permissions") from error
     if len(text) > _MANIFEST_LIMIT:

@@ -210,6 +210,19 @@ def _names_of_several(job: Written) -> Iterator[Finding]:
                 )
 
 
+def _images_twice(job: Written) -> Iterator[Finding]:
+    for part in job.parts:
+        first: dict[str, int] = {}
+        for element in part.all("image") if part.in_machine else ():
+            if element.text and element.text in first:
+                yield _say(
+                    element,
+                    Kind.IGNORED,
+                    f"{element.text!r:.80} is there already, in line {first[element.text]}. Leave it out",
+                )
+            first.setdefault(element.text or "", element.line)
+
+
 def _outside(job: Written) -> Iterator[Finding]:
     for part in job.parts:
         for element in part.all("image") if part.in_machine else ():
@@ -546,6 +559,7 @@ _RULES: tuple[Rule, ...] = (
     _listed_twice,
     _own_log,
     _names_of_several,
+    _images_twice,
     _outside,
     _brings_nothing,
     _archive_of_results,

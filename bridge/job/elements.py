@@ -200,9 +200,11 @@ _MACHINE_ROWS = (
     Row(
         "image",
         FOLDER,
-        "The image's folder, from the job's folder or absolute.",
+        "The image's folder, from the job's folder or absolute. Of several, the first is taken that is there and that "
+        "the hypervisor can boot; none is converted.",
         Whose.VMWRAPPER,
         default_said="`image`",
+        repeats=True,
     ),
     replace(
         _APPLICATION,

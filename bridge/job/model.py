@@ -69,7 +69,7 @@ class MachineTask:
     command line of the bridge are meant for the program, `network` that the machine needs the internet. `cpu_time` says
     whose the client is told: `host`, the machine's there, or `guest`, the program's in it. `weight` is the task's share
     of the job's `fraction_done`. With `plain` the program is in the image, and nothing is said of it here: the guest
-    knows no agent, and `application` is empty.
+    knows no agent, and `application` is empty. Where `image` cannot be booted, one of `more_images` may do.
     """
 
     file: Path
@@ -95,7 +95,13 @@ class MachineTask:
     network: bool = False
     weight: float = 1.0
     plain: PlainGuest | None = None
+    more_images: tuple[Path, ...] = ()
     resolve: Callable[[Path], Path] = field(default=itself, compare=False)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The images of which the first is taken that the hypervisor can boot."""
+        return (self.image, *self.more_images)
 
     @property
     def directory(self) -> Path:

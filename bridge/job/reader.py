@@ -98,7 +98,7 @@ class _Reader:
         first: dict[str, Element] = {}
         for values in tasks:
             for name in _OF_MACHINE:
-                if name not in values.given or values[name] in (None, ""):
+                if name not in values.given or values[name] in (None, "", ()):
                     continue
                 if name not in first:
                     first[name], machine[name] = values.given[name], values[name]
@@ -134,10 +134,12 @@ class _Reader:
         def shared(name: str) -> Any:
             return machine.get(name, MACHINE_TASK.row[name].default)
 
+        first, *others = (self._file.parent / image for image in shared("image") or (IMAGE,))
         return MachineTask(
             file=self._file,
             machine=shared("virtualmachine"),
-            image=self._file.parent / (shared("image") or IMAGE),
+            image=first,
+            more_images=tuple(others),
             application=values["application"],
             arguments=values["command_line"],
             environment=values["setenv"],
@@ -216,4 +218,6 @@ def _in_machine(values: Values) -> bool:
 
 
 def _spell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(map(_spell, value))
     return str(int(value)) if isinstance(value, bool) else f"{str(value)!r:.80}"

@@ -87,11 +87,13 @@ def _what_the_machine_is(job: Job, task: MachineTask) -> Iterator[tuple[str, str
     elif task.plain is not None:
         yield "image", f"the disk {task.image.name}, which boots by itself; {stays}"
     else:
-        inside = task.image.is_relative_to(job.directory)
-        yield (
-            "image",
-            f"the one in the folder {task.image.relative_to(job.directory) if inside else task.image}; {stays}",
-        )
+        folders = [
+            str(image.relative_to(job.directory) if image.is_relative_to(job.directory) else image)
+            for image in task.images
+        ]
+        one = f"the one in the folder {folders[0]}"
+        several = f"the first that is there and that the hypervisor can boot, in the folders {', '.join(folders)}"
+        yield "image", f"{one if len(folders) == 1 else several}; {stays}"
     yield "run by", task.hypervisor or "whatever runs machines on the computer"
     yield "memory", f"{task.memory_mb} MB"
     yield "processors", str(task.cpus or "as many as the client gives the job, without a client 1")

@@ -54,6 +54,7 @@ def test_everything_that_an_element_changes_is_told() -> None:
     plain = words(machine("<copy_file_from_VM>out</copy_file_from_VM>"))
     for element in (
         "<image>debian</image>",
+        "<image>image</image><image>debian</image>",
         "<memory_size_mb>512</memory_size_mb>",
         "<ncpus>2</ncpus>",
         "<enable_network/>",

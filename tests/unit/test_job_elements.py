@@ -340,6 +340,16 @@ def test_tasks_that_contradict_each_other(first: str, second: str, sentence: str
         job_of(machine(first, second))
 
 
+def test_several_images() -> None:
+    """The last of several used to count, alone."""
+    images = "<image>tiny</image><image>/images/arm</image>"
+    first, second = job_of(machine(images, "")).machine_tasks
+    assert first.images == second.images == (Path("/slot/tiny"), Path("/images/arm"))
+    assert job_of(machine("")).machine_tasks[0].images == (Path("/slot/image"),)
+    with pytest.raises(JobFileError, match=r"is 'b' here and 'a' and 'b' in line 2"):
+        job_of(machine("<image>a</image><image>b</image>", "<image>b</image>"))
+
+
 def test_a_point_and_a_slash_before_a_name() -> None:
     [task] = job_of(machine("<copy_file_to_VM>./in</copy_file_to_VM><stdout_filename>.//out</stdout_filename>")).tasks
     assert task in job_of(machine("<copy_file_to_VM>in</copy_file_to_VM><stdout_filename>out</stdout_filename>")).tasks

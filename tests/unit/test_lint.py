@@ -124,6 +124,10 @@ UNKNOWN = "is not known here and ignored"
         ),
         (job(machine(out("a") + "<image>../image</image>")), "2 <image> dangerous: '../image' lies outside"),
         (
+            job(machine(out("a") + "<image>image</image><image>arm</image><image>image</image>")),
+            "2 <image> ignored: 'image' is there already, in line 2. Leave it out",
+        ),
+        (
             job(host("<stdin_filename>/etc/hosts</stdin_filename>")),
             "2 <stdin_filename> dangerous: '/etc/hosts' lies outside the slot, on a computer that you do not "
             "know. Send",

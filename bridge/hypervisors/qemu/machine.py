@@ -24,7 +24,7 @@ from .command_line import CABLE, CPU_MODELS, NODE, Accelerated, machine, waits
 from .copies import Copies
 from .disks import refuse_dependent
 from .gate import Gate, OwnAddresses
-from .probe import can_network, probe
+from .probe import PROGRAMS, can_network, probe
 
 _QMP_WITHIN_S = 60.0
 
@@ -162,6 +162,14 @@ class Qemu:
         started = self._state in (MachineState.RUNNING, MachineState.PAUSED)
         state = MachineState.GONE if started and not self._child.running else self._state
         return Condition(state, self._child.cpu_seconds(), self._child.tail)
+
+    # Particular
+
+    @staticmethod
+    def refuses(image: Image | BareDisk) -> str | None:
+        if image.arch in PROGRAMS:
+            return None
+        return f"it is for {image.arch}, and QEMU here boots {', '.join(PROGRAMS)}"
 
     # Continues
 
