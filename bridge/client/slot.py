@@ -20,6 +20,11 @@ TEMPORARY_EXIT = "boinc_temporary_exit"
 MAX_DELAY_S = 86_400
 """The client takes 300 s for anything longer."""
 
+REASON_BYTES = 254
+MESSAGE_BYTES = 1022
+"""So long a line the client reads as one, in the temporary exit and in the finish file. What is left of a longer one it
+takes for the next line, so the volunteer is not shown the notice that this one is (seen with 7.20.5)."""
+
 _LINK_BYTES = 512
 
 
@@ -118,7 +123,7 @@ class Slot:
 
         :raise OSError: it could not be written.
         """
-        self._write(FINISH, str(code), message, notice)
+        self._write(FINISH, str(code), message, notice, MESSAGE_BYTES)
 
     def exit_temporarily(self, delay_s: float, reason: str, *, notice: bool = False) -> None:
         """Write the temporary exit: the process ends now and the client starts it again after `delay_s`.
@@ -128,9 +133,17 @@ class Slot:
 
         :raise OSError: it could not be written.
         """
-        self._write(TEMPORARY_EXIT, str(round(min(max(delay_s, 0.0), MAX_DELAY_S))), reason, notice)
+        self._write(TEMPORARY_EXIT, str(round(min(max(delay_s, 0.0), MAX_DELAY_S))), reason, notice, REASON_BYTES)
 
-    def _write(self, name: str, number: str, text: str, notice: bool) -> None:
-        one_line = " ".join(text.split()) or "no reason given"
+    def _write(self, name: str, number: str, text: str, notice: bool, most_bytes: int) -> None:
+        one_line = _cut(" ".join(text.split()) or "no reason given", most_bytes)
         content = f"{number}\n{one_line}\n{'notice' if notice else ''}\n"
         write_atomic(self.directory / name, content.encode("utf-8", "replace"), durable=True)
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """Return a text of no more than so many bytes of UTF-8; one that was cut says so."""
+    whole = text.encode("utf-8", "replace")
+    if len(whole) <= most_bytes:
+        return text
+    return whole[: most_bytes - 3].decode("utf-8", "ignore") + "..."

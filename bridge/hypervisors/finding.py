@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from string import Formatter
 
-SHOWN_BYTES = 255
-"""So much of a reason the client reads."""
+SHOWN_BYTES = 254
+"""So much of a reason the client reads, if it is to show it as a notice (bridge/client/slot.py)."""
 
 _VALUE_CHARS = 60
 """So much of a value that another program has chosen: a path, the end of what it said."""

@@ -1,7 +1,7 @@
 """Why a machine cannot be started on a computer, or only a slow one, and what to do: one table. Pure.
 
 `vmbridge doctor` prints these sentences, and the client shows the same ones to the volunteer. So each must say in the
-255 bytes that the client reads of a reason (BOINC: client/app_control.cpp, temporary_exit_file_present) what is the
+254 bytes that the client reads of a reason (BOINC: client/app_control.cpp, temporary_exit_file_present) what is the
 matter and what to do.
 """
 

@@ -130,6 +130,15 @@ class GuiRpc:
         reply = self.ask("<get_messages>\n<seqno>0</seqno>\n</get_messages>")
         return [body.strip() for body in re.findall(r"<body><!\[CDATA\[(.*?)\]\]></body>", reply, re.DOTALL)]
 
+    def alerts(self) -> list[str]:
+        """Return what the event log has that the volunteer is shown as a notice."""
+        reply = self.ask("<get_messages>\n<seqno>0</seqno>\n</get_messages>")
+        return [
+            body.strip()
+            for priority, body in re.findall(r"<pri>(\d+)</pri>.*?<body><!\[CDATA\[(.*?)\]\]></body>", reply, re.DOTALL)
+            if priority == "2"
+        ]
+
     def result_order(self, verb: str, project_url: str, name: str) -> None:
         """Order `suspend`, `resume` or `abort` of one result."""
         url, name = escape(project_url), escape(name)

@@ -208,4 +208,6 @@ def test_a_computer_without_qemu(clock: FastClock, bundle: AppVersion, science: 
             lambda: next((line for line in rig.client.messages() if line.startswith(start)), ""), "the job is postponed"
         )
         assert "Install QEMU" in message
+        with rig.client.gui_rpc() as rpc:
+            assert message in rpc.alerts(), "it is a notice, and all of it is there"
         assert rig.server.report(job.result) is None

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.client.slot import REASON_BYTES
+
 from ..conftest import REPOSITORY
 from .client import can_hide, other_user
 from .clock import FastClock
@@ -38,6 +40,8 @@ JOBS = {
     "exit-9": Job("exit-9", "exit 9"),
     "leave": Job("leave", "leave"),
     "reason": Job("reason", "postpone 'the moon is full'"),
+    "notice": Job("notice", f"postpone {'x' * REASON_BYTES} notice"),
+    "long-notice": Job("long-notice", f"postpone {'x' * (REASON_BYTES + 1)} notice"),
     "no-reason": Job("no-reason", "postpone"),
     "SIGKILL": Job("SIGKILL", "signal SIGKILL"),
     "SIGTERM": Job("SIGTERM", "signal SIGTERM"),
@@ -118,6 +122,15 @@ def test_a_temporary_exit_with_a_reason_is_one(rig: Rig) -> None:
     assert report.exit_status == 0
     assert report.stderr.splitlines() == ["start 1", "start 2"]
     assert f"Task {JOBS['reason'].result} postponed for 1 seconds: the moon is full" in rig.client.messages()
+
+
+def test_a_reason_is_a_notice_if_it_is_not_too_long(rig: Rig) -> None:
+    for name in ("notice", "long-notice"):
+        assert rig.reported(JOBS[name]).exit_status == 0
+    with rig.client.gui_rpc() as rpc:
+        alerts = "\n".join(rpc.alerts())
+    assert f"Task {JOBS['notice'].result} postponed for 1 seconds: {'x' * REASON_BYTES}" in alerts
+    assert JOBS["long-notice"].result not in alerts
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])

@@ -17,6 +17,9 @@ MAX_PREMATURE_EXITS = 100
 MAX_DELAY_S = 86_400
 DEFAULT_DELAY_S = 300
 
+_REASON_BUFFER = 256
+_MESSAGE_BUFFER = 1024
+
 _HARMLESS = frozenset(signal.Signals[name] for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM", "SIGSTOP"))
 
 
@@ -105,7 +108,7 @@ def _killed(number: int) -> Conclusion:
 
 def _temporary(text: str) -> Conclusion | None:
     """Read a temporary exit; None if it does not count, which is so without a second line."""
-    lines = text.splitlines()
+    lines = _lines(text, _REASON_BUFFER)
     if len(lines) < 2:
         return None
     match = re.match(r"\s*([+-]?\d+)", lines[0])
@@ -116,9 +119,17 @@ def _temporary(text: str) -> Conclusion | None:
 
 
 def _finished(text: str) -> Conclusion:
-    lines = text.splitlines()
+    lines = _lines(text, _MESSAGE_BUFFER)
     message = lines[1] if len(lines) > 2 else ""
     return Conclusion(End.SUCCESS, reason=message, notice=_notice(lines))
+
+
+def _lines(text: str, buffer: int) -> list[str]:
+    """Read as C does, into a buffer: what is left of a line that is too long, be it only its end, is the next line."""
+    found = []
+    for line in text.encode().splitlines(keepends=True):
+        found += [line[start : start + buffer - 1] for start in range(0, len(line), buffer - 1)]
+    return [piece.decode("utf-8", "replace").strip() for piece in found]
 
 
 def _notice(lines: list[str]) -> bool:

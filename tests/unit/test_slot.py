@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.client.slot import FINISH, LOCK, TEMPORARY_EXIT, Locked, Slot, exit_status
+from bridge.client.slot import FINISH, LOCK, MESSAGE_BYTES, REASON_BYTES, TEMPORARY_EXIT, Locked, Slot, exit_status
+
+from ..standin.conclusion import conclude
 
 
 @pytest.fixture
@@ -134,6 +136,21 @@ def test_a_finish_file_of_somebody_else(slot: Slot, content: str, code: int) -> 
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (1, 1), (195, 195), (-1, 255), (256, 1), (-256, 1), (1000, 232)])
 def test_only_success_exits_as_success(code: int, status: int) -> None:
     assert exit_status(code) == status
+
+
+@pytest.mark.parametrize("text", ["x" * 254, "x" * 255, "é" * 127, "x" + "é" * 127, "é" * 1000, "word " * 400])
+def test_a_long_text_is_cut_and_the_notice_stays(slot: Slot, text: str) -> None:
+    """The client took the end of a long reason for the third line, and the volunteer was shown nothing."""
+    slot.exit_temporarily(300, text, notice=True)
+    slot.finish(0, text, notice=True)
+    for name, most in ((TEMPORARY_EXIT, REASON_BYTES), (FINISH, MESSAGE_BYTES)):
+        content = (slot.directory / name).read_text()
+        _, line, last = content.splitlines()
+        whole = len(text.strip().encode()) <= most
+        assert last == "notice" and len(line.encode()) <= most and (line == text.strip()) == whole
+        assert whole or (line.endswith("...") and len(line.encode()) > most - 3)
+    assert conclude(0, temporary_exit=(slot.directory / TEMPORARY_EXIT).read_text()).notice
+    assert conclude(0, finish_file=(slot.directory / FINISH).read_text()).notice
 
 
 def test_a_temporary_exit_always_has_its_reason(slot: Slot) -> None:

@@ -46,6 +46,10 @@ def test_after_an_abort_or_a_quit_nothing_that_the_process_leaves_counts(
         (3, None, POSTPONED, Conclusion(End.TEMPORARY_EXIT, delay_s=60, reason="the lock is held")),
         (0, FINISHED, POSTPONED, Conclusion(End.TEMPORARY_EXIT, delay_s=60, reason="the lock is held")),
         (0, None, "60\nwhy\nnotice\n", Conclusion(End.TEMPORARY_EXIT, delay_s=60, reason="why", notice=True)),
+        (0, None, f"60\n{'x' * 254}\nnotice\n", Conclusion(End.TEMPORARY_EXIT, 0, 60, "x" * 254, notice=True)),
+        (0, None, f"60\n{'x' * 255}\nnotice\n", Conclusion(End.TEMPORARY_EXIT, 0, 60, "x" * 255)),
+        (0, f"0\n{'x' * 1022}\nnotice\n", None, Conclusion(End.SUCCESS, reason="x" * 1022, notice=True)),
+        (0, f"0\n{'x' * 1023}\nnotice\n", None, Conclusion(End.SUCCESS, reason="x" * 1023)),
         (0, None, "60\n\n", Conclusion(End.TEMPORARY_EXIT, delay_s=60)),
         (0, None, "60\n", Conclusion(End.PREMATURE_EXIT)),  # no reason, no exit: the delay is lost
         (9, None, "60\n", Conclusion(End.ERROR, code=9)),
