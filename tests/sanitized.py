@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 MEMORY = "address,undefined"
@@ -22,6 +22,9 @@ def _works(sanitizers: str) -> bool:
         return made.returncode == 0 and subprocess.run([program], capture_output=True).returncode == 0
 
 
+_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-result")
+
+
 def flags(sanitizers: str) -> list[str]:
     """Return the words for the compiler and the linker; none where the compiler has no such sanitizers."""
     if not _works(sanitizers):
@@ -31,9 +34,7 @@ def flags(sanitizers: str) -> list[str]:
 
 def compiled(target: Path, sources: Iterable[Path], *words: str, sanitizers: str = MEMORY) -> Path:
     """Compile and link ``sources`` as we do, with sanitizers; return ``target``."""
-    command: Sequence[str | Path] = [
-        *("cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-result", "-pthread"),
-        *(*flags(sanitizers), *words, *sources, "-lpthread", "-o", target),
-    ]
+    command: list[str | Path] = ["cc", "-std=gnu11", "-O1", *_WARNINGS, "-pthread", *flags(sanitizers), *words]
+    command += [*sources, "-lpthread", "-o", target]
     subprocess.run(command, check=True)
     return target

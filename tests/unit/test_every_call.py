@@ -64,7 +64,7 @@ def test_none_is_left_out() -> None:
 def built(folder: Path, source: Path) -> Path:
     """Compile a program with the library as scientists do."""
     build_library(folder)
-    words = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{include_dir()}", source]
+    words = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{include_dir()}", str(source)]
     subprocess.run([*words, folder / "libboinc_api.a", "-lpthread", "-o", folder / "program"], check=True)
     return folder / "program"
 
