@@ -159,14 +159,19 @@ def _kvm(qemu: Qemu, host: Host) -> Iterator[Finding]:
     if host.service.get("PrivateDevices") == "yes":
         yield find("client-devices")
     if qemu.kvm_runs is False:
-        held_by = sorted(host.running & {"VirtualBox", "VMware"})
-        why = find("cpu-held", other=held_by[0]) if held_by else recognised(qemu.kvm_said) or find("kvm-dead")
-        yield replace(why, details=qemu.kvm_said)
+        yield why_kvm_is_dead(qemu.kvm_said, host.running)
         return
     for user in host.users:
         # What the mode says of oneself, an ACL may say otherwise: it was tried.
         if kvm.access is Access.FORBIDDEN if user is host.me else not kvm.opens_for(user):
             yield forbidden(kvm, user)
+
+
+def why_kvm_is_dead(said: str, running: frozenset[str]) -> Finding:
+    """Return why no guest came up on KVM, from the end of what QEMU said and the hypervisors that run machines."""
+    held_by = sorted(running & {"VirtualBox", "VMware"})
+    why = find("cpu-held", other=held_by[0]) if held_by else recognised(said) or find("kvm-dead")
+    return replace(why, details=last_line(said))
 
 
 def _no_device(host: Host) -> Iterator[Finding]:

@@ -34,5 +34,4 @@ async def explained(error: HypervisorError, name: str | None = None, collect: Co
         return error
     if finding.sentence != str(error):
         logger.info("%s", error)
-    move = finding.reason.move
-    return Hindered(finding.sentence, delay_s=move.delay_s, notice=move.notice)
+    return finding.error()

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from string import Formatter
 
+from ..errors import Hindered
+
 SHOWN_BYTES = 254
 """So much of a reason the client reads, if it is to show it as a notice (bridge/client/slot.py)."""
 
@@ -100,6 +102,10 @@ class Finding:
                 yield from self.values["packages"].split()
             else:
                 yield word.format(**self.values)
+
+    def error(self) -> Hindered:
+        """Return the error that tells it to whoever has a job to run."""
+        return Hindered(self.sentence, delay_s=self.reason.move.delay_s, notice=self.reason.move.notice)
 
     def as_(self, weight: Weight) -> Finding:
         """Return the same for a hypervisor to which it means something else."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from logging import getLogger
 from pathlib import Path
 
-from ..errors import Hindered
 from . import Image, ImageMissing
 
 logger = getLogger(__name__)
@@ -41,8 +40,7 @@ def choose_image(
     if refused:
         from ..hypervisors.reasons import find
 
-        finding = find("no-image", said=refused[0])
-        raise Hindered(finding.sentence, delay_s=finding.reason.move.delay_s, notice=finding.reason.move.notice)
+        raise find("no-image", said=refused[0]).error()
     if len(missing) == 1:
         raise missing[0]
     raise ImageMissing(f"none of the job's images is there: {', '.join(map(str, images))}. {_BUILD} {images[0]}")

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import CommandFailed, HypervisorError, NotInstalled
+from bridge.errors import CommandFailed, Hindered, HypervisorError, NotInstalled
 from bridge.hypervisors import MachineSpec, choose, load
 from bridge.hypervisors.local import Local
 from bridge.hypervisors.plain import Plain
 from bridge.hypervisors.qemu import Qemu, probe
 from bridge.hypervisors.qemu.command_line import Accelerated, machine
+from bridge.hypervisors.qemu.machine import ACCELERATOR, was_on_kvm
+from bridge.hypervisors.reasons import find
 from bridge.image import Image
 from protocol.layout import Share
 
@@ -158,6 +160,40 @@ def test_kvm_that_runs_no_guest_is_not_used(
     kvm.touch()
     assert asyncio.run(probe.probe("x86_64", Path("vmlinux"), kvm)).accelerator == "tcg"
     assert "/dev/kvm is there but runs no guest." in caplog.text and "Machines run without it" in caplog.text
+
+
+def test_kvm_that_another_hypervisor_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that had run on KVM for days used to begin anew without it, as long as somebody used VirtualBox."""
+    fake_qemu(tmp_path, monkeypatch, "echo 'ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy'; exit 1")
+    (tmp_path / "kvm").touch()
+    found = asyncio.run(probe.probe("x86_64", Path("vmlinux"), tmp_path / "kvm"))
+    assert found.accelerator == "tcg" and found.kvm_held is not None
+    error = found.kvm_held.error()
+    assert (error.delay_s, error.notice) == (3600.0, False) and "Another hypervisor" in str(error)
+    assert found == replace(found, kvm_held=None), "it is the same machine"
+
+
+@pytest.mark.parametrize(("content", "was"), [("kvm", True), ("tcg", False), (None, False), ("kv", False)])
+def test_what_a_machine_ran_on(tmp_path: Path, content: str | None, was: bool) -> None:
+    if content is not None:
+        (tmp_path / ACCELERATOR).write_text(content)
+    assert was_on_kvm(tmp_path) == was
+
+
+@pytest.mark.parametrize("last", [None, "tcg", "kvm"])
+def test_a_machine_of_kvm_waits_for_it_and_others_do_not(tmp_path: Path, last: str | None) -> None:
+    if last is not None:
+        (tmp_path / ACCELERATOR).write_text(last)
+
+    async def found(arch: str, kernel: Path | None) -> Accelerated:
+        return replace(TCG, kvm_held=find("cpu-held", other="VirtualBox"))
+
+    machine = Qemu(replace(SPEC, directory=tmp_path), found)
+    if last == "kvm":
+        with pytest.raises(Hindered, match="Another hypervisor"):
+            asyncio.run(machine.probe())
+    else:
+        assert asyncio.run(machine.probe()) == "QEMU 7.2.22, TCG"
 
 
 def test_kvm_is_given_time_on_a_busy_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protocol.layout import GUEST_TAG, HOST_TAG
 
 from ...image import Image
 from .. import MachineSpec
 from .frames import GATEWAY, NETWORK, RESOLVER
+
+if TYPE_CHECKING:
+    from ..finding import Finding
 
 CPU_MODELS = {"kvm": "host", "tcg": "Nehalem-v1"}
 """TCG: a fixed model, because a machine restored on another one is dead without an error."""
@@ -28,11 +32,15 @@ ACCELERATORS = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=64"}
 
 @dataclass(frozen=True, slots=True)
 class Accelerated:
-    """A QEMU program and the accelerator that was found to work with it ("kvm" or "tcg")."""
+    """A QEMU program and the accelerator that was found to work with it ("kvm" or "tcg").
+
+    `kvm_held` says why KVM does not work for the time being, where another program has what it needs.
+    """
 
     program: Path
     version: str
     accelerator: str
+    kvm_held: Finding | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"QEMU {self.version}, {self.accelerator.upper()}"

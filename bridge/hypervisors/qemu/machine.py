@@ -7,12 +7,14 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
+
+from protocol.files import write_atomic
 
 from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
 from ...image import Image
@@ -28,6 +30,9 @@ from .probe import PROGRAMS, can_network, probe
 
 _QMP_WITHIN_S = 60.0
 
+ACCELERATOR = "accelerator"
+"""Says, in a machine's folder, what it ran on last."""
+
 
 class Qemu:
     """A machine in a QEMU process that ends when the bridge ends, however that happens."""
@@ -35,8 +40,12 @@ class Qemu:
     one_folder = False
     needs_image = True
 
-    def __init__(self, spec: MachineSpec) -> None:
+    def __init__(
+        self, spec: MachineSpec, look_for: Callable[[str, Path | None], Awaitable[Accelerated]] = probe
+    ) -> None:
+        """`look_for` finds QEMU and the accelerator that works, for an architecture and a kernel."""
         self._spec = spec
+        self._look_for = look_for
         self._child = Child("QEMU")
         self._qmp = QMPClient("vmbridge")
         self._disk_trouble = EventListener("BLOCK_IO_ERROR")
@@ -53,7 +62,9 @@ class Qemu:
         image = self._spec.image
         assert image is not None
         if self._found is None:
-            found = await probe(image.arch, image.kernel if isinstance(image, Image) else None)
+            found = await self._look_for(image.arch, image.kernel if isinstance(image, Image) else None)
+            if found.kvm_held is not None and was_on_kvm(self._spec.directory):
+                raise found.kvm_held.error()
             if isinstance(image, BareDisk):
                 await refuse_dependent(image)
             if self._spec.network:
@@ -73,6 +84,7 @@ class Qemu:
     async def _launch(self, from_tag: str | None) -> None:
         """Start QEMU; if it fails, the machine is as it was before, and may be tried again."""
         qemu = await self._probe()
+        write_atomic(self._spec.directory / ACCELERATOR, qemu.accelerator.encode(), durable=False)
         self._child = Child("QEMU")
         self._qmp = QMPClient("vmbridge")
         self._disk_trouble = EventListener("BLOCK_IO_ERROR")
@@ -155,6 +167,8 @@ class Qemu:
         await self.stop()
         with contextlib.suppress(FileNotFoundError):
             self._work_disk.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            (self._spec.directory / ACCELERATOR).unlink()
         self._copies.forget_all_but(None)
         self._state = MachineState.ABSENT
 
@@ -292,6 +306,14 @@ class _Monitor:
         listener = EventListener("JOB_STATUS_CHANGE")
         with self._qmp.listen(listener):
             yield (cast("Mapping[str, Any]", event["data"]) async for event in listener)
+
+
+def was_on_kvm(folder: Path) -> bool:
+    """Say whether the machine in `folder` ran on KVM last. Its saved states are of no use on anything else."""
+    try:
+        return (folder / ACCELERATOR).read_bytes() == b"kvm"
+    except OSError:
+        return False
 
 
 def security_model(folder: Path) -> str:

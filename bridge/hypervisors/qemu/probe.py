@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ...errors import CommandFailed, NotInstalled, NotPermitted
 from ..child import Child, clean_environment, run_briefly
+from ..finding import Finding, Move
 from .command_line import Accelerated, base, disk_base
 
 logger = getLogger(__name__)
@@ -64,15 +65,18 @@ async def probe(arch: str, kernel: Path | None, kvm: Path = KVM, program: Path |
     find("qemu-img")
     version = await _version(program)
     candidate = Accelerated(program, version, "kvm")
+    held = None
     try:
         if platform.machine() == arch and _permitted(kvm):
-            runs, _ = await comes_up(candidate, kernel)
+            runs, said = await comes_up(candidate, kernel)
             if runs:
                 return candidate
-            logger.warning("%s %s", _sentence("kvm-dead"), _SLOWLY)
+            why = _why_it_is_dead(said)
+            held = None if why.reason.move is Move.PERSON else why
+            logger.warning("%s %s", why.sentence, _SLOWLY)
     except NotPermitted as error:
         logger.warning("%s %s", error, _SLOWLY)
-    return Accelerated(program, version, "tcg")
+    return Accelerated(program, version, "tcg", held)
 
 
 async def can_network(program: Path) -> None:
@@ -97,6 +101,13 @@ def _permitted(kvm: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _why_it_is_dead(said: str) -> Finding:
+    from ..diagnosis import why_kvm_is_dead
+    from ..survey import running
+
+    return why_kvm_is_dead(said, running())
 
 
 def _sentence(code: str, **values: str) -> str:
