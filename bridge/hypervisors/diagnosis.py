@@ -79,11 +79,11 @@ def about_the_computer(facts: Facts) -> tuple[Finding, ...]:
     return (*low, find("image-tools", programs=", ".join(facts.tools_missing), packages=packages))
 
 
-def hindrance(diagnoses: tuple[Diagnosis, ...], served: frozenset[str]) -> Finding | None:
-    """Return the one reason to tell somebody whose job cannot run: of what the bridge drives and is there, else of what
-    it would be best to install. None if a machine can be started.
+def hindrance(diagnoses: tuple[Diagnosis, ...], served: frozenset[str], *, missing: bool = True) -> Finding | None:
+    """Return the one reason to tell somebody whose job cannot run: of what the bridge drives and is there, else, if
+    something is known to be `missing`, of what it would be best to install. None if a machine can be started.
     """
-    ours = [diagnosis for diagnosis in diagnoses if diagnosis.name in served]
+    ours = [diagnosis for diagnosis in diagnoses if diagnosis.name in served and (diagnosis.installed or missing)]
     if any(diagnosis.how for diagnosis in ours):
         return None
     for diagnosis in sorted(ours, key=lambda diagnosis: not diagnosis.installed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from logging import getLogger
 
-from ..errors import Hindered, HypervisorError
+from ..errors import Hindered, HypervisorError, NotInstalled
 from . import MACHINES
 from .diagnosis import certain, diagnose, hindrance
 from .facts import Facts
@@ -29,7 +29,11 @@ async def explained(error: HypervisorError, name: str | None = None, collect: Co
     facts = await collect(MACHINES if name is None else [name] if name in MACHINES else [])
     diagnoses = diagnose(facts)
     said = recognised(str(error))
-    finding = hindrance(diagnoses, facts.served) if said is None else certain(said, diagnoses)
+    if said is None:
+        # What failed was there, if it does not say itself that it is not: it may be another package's.
+        finding = hindrance(diagnoses, facts.served, missing=isinstance(error, NotInstalled))
+    else:
+        finding = certain(said, diagnoses)
     if finding is None:
         return error
     if finding.sentence != str(error):

@@ -58,6 +58,12 @@ def test_an_error_that_nobody_knows_stays_what_it_is() -> None:
     )
 
 
+def test_what_failed_was_not_missing() -> None:
+    """The backend of another package, found without being named, is not helped by the advice to install QEMU."""
+    error = CommandFailed("pearctl ended with status 1")
+    assert told(error, Facts(PC, qemu=Qemu(missing=("qemu-img",)))) == TemporaryExit(300.0, str(error))
+
+
 def test_an_explained_error_is_not_explained_again() -> None:
     error = Hindered("known", delay_s=1.0, notice=False)
     assert told(error, Facts(PC, qemu=Qemu(missing=("qemu-img",)))) == TemporaryExit(1.0, "known")
