@@ -594,7 +594,9 @@ static int ends(const char *how)
         boinc_finish_message(0, "all is well", true);
     if (!strcmp(how, "complaint"))
         boinc_finish_message(9, "no such molecule", false);
-    SAY(boinc_temporary_exit(60, "no licence", false));
+    save();
+    await("checkpoint_seen");
+    SAY(boinc_temporary_exit(3600, "no licence", false));
     boinc_finish(0);
     return 0;
 }

@@ -90,7 +90,7 @@ DIFFERENT = (
     Meant(r"status", ".*reread=1.*", ".*reread=0.*", "nothing that the program may know of the job changes"),
     Meant(r"life:graphics", "<web_graphics_url>.*", "", "nobody can look at a machine's screen or web page"),
     Meant(r"message:notice", "True", "False", "a program in a machine does not address the volunteer"),
-    Meant(r"temporary:.*", ".*", ".*", "a machine's program cannot be put off till later"),
+    Meant(r"temporary:output", "'result.*", "None", "outputs are brought at the end of the work"),
     Meant(r"saw", "quit", "nothing", "a machine that is not saved ends whole, with all that it has on its disk"),
     Meant(r".*:file boinc_finish_called", "there", "nothing", "the agent's affair; without a client nobody's"),
     Meant(r".*:file boinc_lockfile", "there", "nothing", "each machine has a disk of its own"),
@@ -251,6 +251,8 @@ class Client:
             self.asked(scenario.partition("_")[0])
         else:
             self.step("fraction_seen", lambda: self.client.task.fraction_done == 0.5)
+        if scenario == "temporary":
+            self.step("checkpoint_seen", lambda: self.client.task.checkpoints == 1)
 
 
 def fractions(client: StandIn) -> list[str]:
@@ -260,7 +262,10 @@ def fractions(client: StandIn) -> list[str]:
 
 
 ELEMENTS = "<copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM>"
-ELEMENTS_OF_LIFE = "<copy_file_from_VM>early.txt</copy_file_from_VM><checkpoint_filename>state</checkpoint_filename>"
+MORE_ELEMENTS = {
+    "life": "<copy_file_from_VM>early.txt</copy_file_from_VM><checkpoint_filename>state</checkpoint_filename>",
+    "temporary": "<checkpoint_filename>state</checkpoint_filename>",
+}
 
 
 def with_client(libraries: Libraries, scenario: str, folder: Path, ours: bool) -> Said:
@@ -269,7 +274,7 @@ def with_client(libraries: Libraries, scenario: str, folder: Path, ours: bool) -
     data = folder / "data"
     words = (scenario, str(folder))
     script = f"LD_LIBRARY_PATH={libraries.ours} exec {libraries.program} {' '.join(words)}"
-    elements = ELEMENTS + (ELEMENTS_OF_LIFE if scenario == "life" else "")
+    elements = ELEMENTS + MORE_ELEMENTS.get(scenario, "")
     client: StandIn
     client = Slot(data, script, elements, **known) if ours else StandIn(data, killed_after_s=AT_MOST_S, **known)
     with client:
@@ -285,7 +290,7 @@ def with_client(libraries: Libraries, scenario: str, folder: Path, ours: bool) -
         said |= {
             f"{scenario}:end": concluded.end.name,
             f"{scenario}:code": str(concluded.code),
-            f"{scenario}:delay": f"{concluded.delay_s:g}",
+            f"{scenario}:delay": f"{round(concluded.delay_s, -2):g}",  # what is left when the client is told
             f"{scenario}:reason": concluded.reason,
             f"{scenario}:notice": str(concluded.notice),
             f"{scenario}:fraction done": f"{client.task.fraction_done:g}",

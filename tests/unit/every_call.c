@@ -222,11 +222,13 @@ static void fork_one(int i)
             kill(getpid(), SIGTERM);
         else if (i % 3 == 1)
             finish_message(3, "of a child", false);
-        _exit(3);
+        else
+            boinc_temporary_exit(60, "of a child", 0);
+        _exit(7);
     }
     while (waitpid(child, &status, 0) < 0)
         ;
-    if (i % 3 == 0 ? WTERMSIG(status) != SIGTERM : WEXITSTATUS(status) != 3) {
+    if (i % 3 == 0 ? WTERMSIG(status) != SIGTERM : WEXITSTATUS(status) != (i % 3 == 1 ? 3 : 0)) {
         fprintf(stderr, "a child ended with status %d\n", status);
         _exit(4);
     }

@@ -23,7 +23,7 @@ NOT_CALLED = {
     "boinc_catch_signal": "is the handler of a crash",
     "boinc_get_init_data_p": "inline, by vmbridge_init_data",
     "_Z19boinc_get_init_dataR13APP_INIT_DATA": "needs BOINC's headers",
-    "_Z20boinc_temporary_exitiPKcb": "ends the process, where it can",
+    "_Z20boinc_temporary_exitiPKcb": "as boinc_temporary_exit",
     "_Z30boinc_set_signal_handler_forceiPFviE": "boinc_set_signal_handler_force",
     f"_Z17boinc_upload_fileR{STRING}": "as with the older std::string",
     f"_Z19boinc_upload_statusR{STRING}": "as with the older std::string",
@@ -52,6 +52,7 @@ def test_every_call_is_clean(tmp_path: Path, sanitizers: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (spool / "finished").read_text() == "code 0\nmessage all was called\n"
+    assert not (spool / "temporary_exit").exists(), "only a child has asked for it"
 
 
 def test_none_is_left_out() -> None:
