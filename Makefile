@@ -29,7 +29,7 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(or $(3),$(call install,$(2))); fi
 
-.PHONY: help setup guest image package demo test check style fast integration images e2e quits chaos bench lifecycle reference wheel clean
+.PHONY: help setup guest image package demo test check style fast integration images e2e quits chaos fuzz bench lifecycle reference wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -125,6 +125,10 @@ quits: guest image  ## ten shutdowns of a real client whose quits get lost, by t
 chaos: guest image  ## kill, quit and cut off the bridge: ROUNDS=n SEED=s HARMS="power cut,clock jump" (default: all)
 	$(call need,cc $(QEMU_COMMANDS),gcc libc6-dev $(QEMU_PACKAGES))
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) --harms "$(HARMS)"
+
+fuzz: setup  ## changed messages to all C code of the guest that reads them: SECONDS=60 SEED=1
+	$(call need,cc,gcc libc6-dev)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) FUZZ_SEED=$(or $(SEED),1) $(BIN)/pytest -s tests/conformance/test_c_fuzz.py
 
 bench: guest image  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: its wrapper): a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))

@@ -157,23 +157,37 @@ static ssize_t read_in(const char *spool, const char *name, char *buffer, size_t
     return len;
 }
 
+/* Copy the value of the line from `at` to `end` to `out`, if it is KEY and a value; -1 if it is not. May overlap. */
+static ssize_t copy_value(const char *key, const char *at, const char *end, char *out)
+{
+    size_t key_len = strlen(key);
+
+    if ((size_t)(end - at) < key_len || memcmp(at, key, key_len) != 0)
+        return -1;
+    at += key_len;
+    if (at < end && *at++ != ' ')
+        return -1;
+    memmove(out, at, (size_t)(end - at));
+    return end - at;
+}
+
 /* The values of all lines `KEY value`, joined by newlines, in place. Returns their length. */
 static size_t keep_values(char *buffer, size_t len, const char *key)
 {
-    size_t key_len = strlen(key), kept = 0, count = 0, at, end;
+    size_t kept = 0, count = 0, at, end;
 
     for (at = 0; at < len; at = end + 1) {
         char *newline = memchr(buffer + at, '\n', len - at);
-        size_t skip = key_len;
+        size_t separator = count > 0;
+        ssize_t got;
         end = newline == NULL ? len : (size_t)(newline - buffer);
-        if (end - at < key_len || memcmp(buffer + at, key, key_len) != 0)
-            continue;
-        if (end - at > key_len && buffer[at + skip++] != ' ')
+        got = copy_value(key, buffer + at, buffer + end - (end > at && newline != NULL && newline[-1] == '\r'),
+                         buffer + kept + separator);
+        if (got < 0)
             continue;
         if (count++ > 0)
             buffer[kept++] = '\n';
-        memmove(buffer + kept, buffer + at + skip, end - at - skip);
-        kept += end - at - skip;
+        kept += (size_t)got;
     }
     return kept;
 }
@@ -222,20 +236,34 @@ bool numbered_receive(const char *spool, char *name, size_t size)
     return true;
 }
 
+/* A code of the protocol (R13), spaces and tabs around it. */
+static bool parse_code(const char *text, int *code)
+{
+    bool negative;
+    int64_t value = 0;
+    size_t digits;
+
+    text += strspn(text, " \t");
+    negative = *text == '-';
+    text += negative;
+    for (digits = 0; digits < 11 && *text >= '0' && *text <= '9'; digits++)
+        value = value * 10 + (*text++ - '0');
+    value = negative ? -value : value;
+    if (digits == 0 || digits > 10 || value < INT32_MIN || value > INT32_MAX)
+        return false;
+    *code = (int)value;
+    return text[strspn(text, " \t")] == '\0';
+}
+
 bool numbered_answer(const char *spool, uint32_t number, int *code)
 {
     char name[NAME_SIZE], buffer[256];
-    int64_t value = 0;
-    size_t len, i;
     ssize_t got;
 
     name_of(name, "uploaded", '.', number);
-    got = read_in(spool, name, buffer, sizeof buffer);
-    len = got < 0 ? 0 : keep_values(buffer, (size_t)got, "status");
-    if (len == 0 || len > 11)
+    got = read_in(spool, name, buffer, sizeof buffer - 1);
+    if (got < 0)
         return false;
-    for (i = buffer[0] == '-'; i < len && buffer[i] >= '0' && buffer[i] <= '9'; i++)
-        value = value * 10 + (buffer[i] - '0');
-    *code = (int)(buffer[0] == '-' ? -value : value);
-    return i == len;
+    buffer[keep_values(buffer, (size_t)got, "status")] = '\0';
+    return parse_code(buffer, code);
 }
