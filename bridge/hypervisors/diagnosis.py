@@ -34,6 +34,9 @@ _QEMU_PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 _KVM_STAYS_SINCE = (6, 12)
 """Since this Linux, KVM holds the processor from the moment when it is loaded (VirtualBox/virtualbox#188)."""
 
+_NO_VIRTUALISATION = "Processor supports HW virtualization: no"
+"""`VBoxManage list hostinfo`, where nobody else tells."""
+
 _BESIDE_KVM_SINCE = (7, 2, 10)
 """Since this VirtualBox, it shares the processor with KVM and relies on it (VirtualBox/virtualbox#711)."""
 
@@ -227,6 +230,8 @@ def _about_virtualbox(virtualbox: VirtualBox, version: str | None, facts: Facts)
         yield find("arch-refused", title="VirtualBox", machine=host.machine, arch=facts.arch)
         return
     yield from _no_virtualisation(host)
+    if host.flags is None and not host.windows_hypervisor and _NO_VIRTUALISATION in virtualbox.host_info.said:
+        yield find("no-virtualisation")
     yield from _driver(virtualbox, host)
     if not virtualbox.host_info.good:
         yield recognised(virtualbox.host_info.said) or find("vboxsvc")

@@ -78,7 +78,8 @@ _TABLE = (
         Move.PERSON,
         what="The processor offers no virtualisation",
         do="Switch on VT-x, or AMD-V (SVM), in the computer's firmware (BIOS, UEFI), if it is there",
-        when="neither `vmx` nor `svm` in /proc/cpuinfo; `VERR_VMX_NO_VMX`, `VERR_SVM_NO_SVM`",
+        when="neither `vmx` nor `svm` in /proc/cpuinfo; `HW virtualization: no` in VirtualBox's hostinfo; "
+        "`VERR_VMX_NO_VMX`, `VERR_SVM_NO_SVM`",
         source="text of VirtualBox's",
     ),
     Reason(
@@ -239,7 +240,8 @@ _TABLE = (
         Weight.BLOCKS,
         Move.PERSON,
         what="VirtualBox's kernel module vboxdrv is not loaded",
-        do="Type: sudo modprobe vboxdrv; if there is none: sudo /sbin/vboxconfig",
+        do="Type: sudo modprobe vboxdrv; if there is none: sudo /sbin/vboxconfig "
+        "(Debian's: apt-get install virtualbox-dkms)",
         when="`The vboxdrv kernel module is not loaded`, `/dev/vboxdrv does not exist`, `rc=-1908`, "
         "`VERR_VM_DRIVER_NOT_INSTALLED`",
         source="measured (7.2.22); texts of users'",

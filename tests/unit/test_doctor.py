@@ -27,8 +27,10 @@ from .test_diagnosis import BOINC, KVM, LIBVIRT, PC, QEMU, VBOX
 
 VBOXMANAGE = """\
 if [ "$1" = --version ]; then
-    printf 'WARNING: The character device /dev/vboxdrv does not exist.\\n\\t Please install the virtualbox-dkms\\n' >&2
-    echo 7.2.22_Debianr175000
+    printf 'WARNING: The character device /dev/vboxdrv does not exist.\\n\\t Please install the virtualbox-dkms' >&2
+    printf ' package and the appropriate\\n\\t headers, most likely linux-headers-v669.\\n\\n' >&2
+    printf '\\t You will not be able to start VMs until this problem is fixed.\\n' >&2
+    echo 7.2.22_Debianr175245
 else
     echo 'VBoxManage: error: Code NS_ERROR_SOCKET_FAIL (0xC1F30200) - IPC daemon socket error' >&2
     exit 1
@@ -67,7 +69,7 @@ def test_a_computer_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_virtualbox_without_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It complains, tells its version all the same, and is content with itself."""
+    """It complains, tells its version all the same, and is content with itself: so says the real 7.2.22."""
     stubs(tmp_path, monkeypatch, {"VBoxManage": VBOXMANAGE})
     facts = replace(asyncio.run(survey(["virtualbox"])), host=PC, served=frozenset({"virtualbox"}))
     [diagnosis] = diagnose(facts)
