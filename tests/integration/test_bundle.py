@@ -250,4 +250,4 @@ def test_without_qemu_the_job_is_postponed_with_a_notice(bundle: Bundle, tmp_pat
     done = subprocess.run(command, cwd=slot, env={"PATH": "/nonexistent"}, capture_output=True, text=True)
     assert done.returncode == 0
     delay, reason, notice, _ = (slot / "boinc_temporary_exit").read_text().split("\n")
-    assert (delay, notice) == ("3600", "notice") and "no hypervisor is installed. Install QEMU" in reason
+    assert (delay, notice) == ("3600", "notice") and "qemu-system-x86_64 is not in PATH. Install QEMU" in reason
