@@ -40,6 +40,7 @@ LIBRARY_SOURCES = (
     WIRE / "read.c",
     WIRE / "utf8.c",
 )
+FOR_HEADERS = ("boinc_init_data.cpp", "boinc_resolve_s.cpp")
 AGENT_SOURCES = (
     *sorted((SOURCES / "agent").rglob("*.c")),
     *sorted((SOURCES / "shell").glob("*.c")),
@@ -126,11 +127,11 @@ def _compile(compiler: str, source: Path, objects: Path, flags: Sequence[str] = 
     return str(target)
 
 
-def _compile_init_data(cxx: str, headers: Sequence[Path], objects: Path) -> str:
-    """Compile the one source that needs BOINC's headers. It uses nothing of C++'s library, so programs in C link."""
+def _compile_cxx(cxx: str, source: str, headers: Sequence[Path], objects: Path) -> str:
+    """Compile one of the sources for programs that were made with BOINC's headers."""
     folders = [word for folder in headers for word in ("-isystem", str(folder))]
     flags = ["-fno-exceptions", "-fno-rtti", f"-ffile-prefix-map={SOURCES}=guest_side", *WARNINGS, *folders]
-    return _compile(cxx, SOURCES / "libboinc" / "boinc_init_data.cpp", objects, flags)
+    return _compile(cxx, SOURCES / "libboinc" / source, objects, flags)
 
 
 def _major_version(headers: Sequence[Path]) -> int:
@@ -160,10 +161,11 @@ def build_library(outdir: Path, cc: str = "cc", headers: Sequence[Path] = (), cx
         new = Path(scratch)
         objects = [_compile(cc, source, new) for source in LIBRARY_SOURCES]
         if headers:
-            objects.append(_compile_init_data(cxx, headers, new))
+            objects += [_compile_cxx(cxx, source, headers, new) for source in FOR_HEADERS]
         _run(["ar", "rcD", str(new / archive.name), *objects], "binutils")
         linking = ["-shared", "-pthread", f"-Wl,-soname,{named.name}", "-Wl,--build-id=none"]
-        _run([cc, *linking, "-o", str(new / shared.name), *objects], "a C compiler")
+        linker = cxx if headers else cc  # one of the objects uses C++'s library
+        _run([linker, *linking, "-o", str(new / shared.name), *objects], "a compiler (Debian: gcc, g++)")
         (new / named.name).symlink_to(shared.name)
         for built in (archive, shared, named):
             (new / built.name).replace(built)

@@ -107,6 +107,7 @@ struct APP_INIT_DATA {
 };
 extern "C" int boinc_get_init_data_p(struct APP_INIT_DATA*);
 extern int boinc_get_init_data(APP_INIT_DATA&);
+extern int boinc_resolve_filename_s(const char*, std::string&);
 """
 """What BOINC's headers are to us: a structure whose members have these names, of whatever form."""
 
@@ -177,7 +178,8 @@ def test_whatever_the_real_library_has_ours_has(plain: Path) -> None:
 
 @needs_cxx
 def test_with_boinc_s_headers_nothing_is_missing(for_version: Path) -> None:
-    missing = names(IN_C, IN_CXX, DATA, ELSEWHERE) - symbols(for_version / "libboinc_api.so.8", "-D")
+    resolve = f"_Z24boinc_resolve_filename_sPKcR{STRING}"  # since 8.2
+    missing = names(IN_C, IN_CXX, DATA, ELSEWHERE, resolve) - symbols(for_version / "libboinc_api.so.8", "-D")
     assert missing == set()
     assert "SONAME               libboinc_api.so.8" in sonames(for_version / "libboinc_api.so")
 
@@ -269,6 +271,11 @@ void APP_INIT_DATA::clear() { memset(wu_name, 'c', 200); memset(result_name, 0, 
 int main() {
     APP_INIT_DATA a, b;
     CHECK(boinc_get_init_data(a) == 0 && boinc_get_init_data_p(&b) == 0);
+#ifdef ANOTHER_VERSION
+    std::string name("before");
+    CHECK(boinc_resolve_filename_s(NULL, name) == -116 && name == "before");
+    CHECK(boinc_resolve_filename_s("input", name) == 0 && name == "input");
+#endif
     printf("%s|%s|%s|%d|%g|%g|%d|%d\n", a.app_name, a.wu_name, b.result_name, a.app_version, b.wu_cpu_time,
            a.host_info.p_fpops, a.gpu_device_num, a.host_info.p_ncpus > 0 && a.host_info.m_nbytes > 1e6 && a.ncpus > 0);
     return 0;
