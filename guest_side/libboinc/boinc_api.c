@@ -65,8 +65,13 @@ static _Atomic double intops = UNSET;
 static atomic_bool idle; /* our thread wants to be woken by a change */
 static atomic_bool woken; /* one has woken it */
 static _Atomic uint32_t bell; /* moves when our thread shall look around */
-static atomic_bool checkpoint_due;
-static _Atomic(_Atomic char *) asked; /* the first byte of the spool's `save`, which is '1' while the host asks; NULL: none */
+
+/*
+ * The one byte that boinc_time_to_checkpoint looks at: '1' if it is time. When the period is over it is `always`,
+ * else the first byte of the spool's `save`, which is '1' while the host asks, or `never` where there is none.
+ */
+static _Atomic char always = '1', never = '0';
+static _Atomic(_Atomic char *) flag = &never;
 
 PUBLIC bool boinc_disable_timer_thread;
 
@@ -85,6 +90,7 @@ static int64_t checkpoints;
 static double checkpoint_cpu; /* of boinc_report_app_status */
 static FUNC_PTR callback;
 static int64_t callback_at = NEVER;
+static _Atomic char *asked = &never; /* the byte of `save` */
 static double told_fraction = UNSET, told_fpops = UNSET, told_intops = UNSET;
 static double status_fraction = UNSET; /* of boinc_report_app_status, as long as `fraction` is what it was then */
 static double fraction_then;
@@ -258,7 +264,7 @@ static void mark_due(int64_t now)
     if (now < due_at)
         return;
     due_at = NEVER;
-    atomic_store_explicit(&checkpoint_due, true, memory_order_relaxed);
+    atomic_store(&flag, &always);
 }
 
 /* Call the program's function, if it is time, without the lock: it may call anything here. Returns whether it did. */
@@ -403,9 +409,9 @@ static void after_fork_in_child(void)
     reporting = false;
     thread_runs = false;
     atomic_store(&idle, false);
-    atomic_store(&checkpoint_due, false);
+    asked = &never;
+    atomic_store(&flag, asked);
     sections_forked();
-    atomic_store(&asked, NULL);
     pthread_mutex_unlock(&lock);
 }
 
@@ -429,23 +435,13 @@ static _Atomic char *map_asked(void)
         close(fd);
     if (dirfd >= 0)
         close(dirfd);
-    return found == MAP_FAILED ? NULL : found;
-}
-
-static bool is_asked(void)
-{
-    _Atomic char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
-
-    return flag != NULL && atomic_load_explicit(flag, memory_order_relaxed) == '1';
+    return found == MAP_FAILED ? &never : found;
 }
 
 /* Before the checkpoint is reported: the agent may ask for another one as soon as it has seen this. */
 static void take_question_back(void)
 {
-    _Atomic char *flag = atomic_load_explicit(&asked, memory_order_relaxed);
-
-    if (flag != NULL)
-        atomic_store_explicit(flag, '0', memory_order_relaxed);
+    atomic_store(asked, '0');
 }
 
 /* ------------------------------------------------------------ the API -- */
@@ -489,7 +485,7 @@ static int initialize(const BOINC_OPTIONS *options)
     read_init_data();
     sections_begin(options->handle_process_control, options->direct_process_action);
     if (reporting)
-        atomic_store(&asked, map_asked());
+        atomic_store(&flag, asked = map_asked());
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     return boinc_disable_timer_thread ? 0 : start_thread();
 }
@@ -635,9 +631,9 @@ PUBLIC void boinc_set_credit_claim(double credit)
 
 PUBLIC int boinc_time_to_checkpoint(void)
 {
-    bool due = atomic_load_explicit(&checkpoint_due, memory_order_relaxed) || is_asked();
+    const _Atomic char *now = atomic_load_explicit(&flag, memory_order_relaxed);
 
-    if (__builtin_expect(!due, 1))
+    if (__builtin_expect(atomic_load_explicit(now, memory_order_relaxed) != '1', 1))
         return 0;
     sections_saving(true);
     return 1;
@@ -645,7 +641,7 @@ PUBLIC int boinc_time_to_checkpoint(void)
 
 static void restart_countdown(void)
 {
-    atomic_store(&checkpoint_due, false);
+    atomic_store(&flag, asked);
     due_at = nanoseconds(CLOCK_MONOTONIC) + period;
     ring();
 }
