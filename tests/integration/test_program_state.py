@@ -20,49 +20,6 @@ from .test_going_on import App, end
 
 GUEST = REPOSITORY / "build" / "guest"
 STEPS = 100
-
-# A chain of numbers that no step can be left out of or done twice. The log grows all the time, the state is replaced.
-# Half-way it waits for `go`, in a machine or without one, and saves its state on.
-CHAIN = f"""
-#include <stdio.h>
-#include <unistd.h>
-#include "boinc_api.h"
-
-int main(void)
-{{
-    unsigned long long value = 1;
-    long n = 0, size = 0;
-    FILE *file = fopen("state", "r"), *log;
-
-    boinc_init();
-    if (file != NULL && fscanf(file, "%ld %llu %ld", &n, &value, &size) != 3)
-        return 3;
-    if (file != NULL)
-        fclose(file);
-    log = fopen("log.txt", file != NULL ? "r+" : "w");
-    if (log == NULL || ftruncate(fileno(log), size) != 0 || fseek(log, size, SEEK_SET) != 0)
-        return 4;
-    while (n < {STEPS}) {{
-        if (n != {STEPS} / 2 || access("/run/vmbridge/host/go", F_OK) == 0
-            || access("../../shared/host/go", F_OK) == 0) {{
-            value = value * 6364136223846793005ULL + 1442695040888963407ULL;
-            fprintf(log, "%ld %llu\\n", ++n, value);
-            fflush(log);
-            boinc_fraction_done((double)n / {STEPS});
-        }}
-        usleep(50000);
-        if (boinc_time_to_checkpoint()) {{
-            file = fopen("state.new", "w");
-            fprintf(file, "%ld %llu %ld\\n", n, value, ftell(log));
-            fclose(file);
-            rename("state.new", "state");
-            boinc_checkpoint_completed();
-        }}
-    }}
-    fclose(log);
-    boinc_finish(0);
-}}
-"""
 ELEMENTS = (
     "<copy_file_from_VM>log.txt</copy_file_from_VM><checkpoint_period>{period}</checkpoint_period>"
     "<checkpoint_filename>state</checkpoint_filename><checkpoint_filename>log.txt</checkpoint_filename>"
@@ -72,18 +29,22 @@ ELEMENTS = (
 def result() -> str:
     lines, value = [], 1
     for n in range(1, STEPS + 1):
-        value = (value * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        value = (value * 6364136223846793005 + 1442695040888963407) % (1 << 63)
         lines.append(f"{n} {value}\n")
     return "".join(lines)
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("chain")
-    (folder / "chain.c").write_text(CHAIN)
+    """A program in C that calls every function that there is."""
+    return built(tmp_path_factory.mktemp("chain"), "every.c", "cc")
+
+
+def built(folder: Path, name: str, *compiler: str) -> Path:
+    """Compile a program of the folder `programs`, which does the work of its chain.h, and link it with the library."""
     library = [f"-I{GUEST / 'include'}", f"-L{GUEST / 'x86_64'}", "-lboinc_api", "-lpthread"]
-    words = ["cc", "-O1", "-static", "-o", str(folder / "chain"), str(folder / "chain.c"), *library]
-    subprocess.run(words, check=True)
+    source = REPOSITORY / "tests" / "programs" / name
+    subprocess.run([*compiler, "-O1", "-static", "-o", folder / "chain", source, *library], check=True)
     return folder / "chain"
 
 
@@ -119,7 +80,7 @@ class Chain(App):
             (self.path / "boinc_temporary_exit").unlink()
         assert (self.path / "boinc_finish_called").read_text().startswith("0\n"), self.stderr.read_text()
         assert (self.path / "log.txt").read_text() == result()
-        left = set(os.listdir(self.path)) - {"worker", "job.xml", "log.txt", "stderr.txt"}
+        left = set(os.listdir(self.path)) - {*self.given, "log.txt", "stderr.txt"}
         assert left == {"boinc_finish_called", ".vmbridge.home"}
         assert self.job.machines() == []
 

@@ -7,6 +7,7 @@ With ``BOINC_DEV=FOLDER`` (default ``/``), below which Debian's libboinc-app-dev
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,10 @@ from bridge.cli.library import library as vmbridge_library
 from guest_side import include_dir
 from guest_side.build import build_library
 
+from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S, until
+
+PROGRAMS = REPOSITORY / "tests" / "programs"
 
 DEV = Path(os.environ.get("BOINC_DEV", "/"))
 REAL_HEADERS = DEV / "usr" / "include" / "boinc"
@@ -92,6 +96,17 @@ diagnostics_trace_to_debugger main_exited
 OUR_OWN = {
     *("vmbridge_init_data", "boinc_wu_cpu_time", "boinc_elapsed_time"),
     *("boinc_temporary_exit", "boinc_upload_file", "boinc_upload_status"),
+}
+
+NOT_CALLED = {
+    "c": {"vmbridge_init_data": "what boinc_get_init_data_p is made of"},
+    "cpp": {
+        "options_defaults": "BOINC has boinc_options_defaults now",
+        "boinc_sporadic_set_ac_state": "newer than the headers for which the program is made",
+        "boinc_sporadic_get_ca_state": "as above",
+        "boinc_sporadic_dir": "as above",
+        "boinc_waiting_for_network": "as above",
+    },
 }
 
 ANOTHER_VERSION = """\
@@ -198,6 +213,23 @@ def test_no_name_is_twice_in_a_static_program_with_libboinc(plain: Path) -> None
     fields = [line.split() for line in listing.stdout.splitlines()]
     ours = {words[2] for words in fields if len(words) == 3 and words[1] not in "WV"}
     assert not ours & symbols(REAL_LIBRARY.parent / "libboinc.a", "-g")
+
+
+def test_a_program_of_ours_calls_every_function(plain: Path) -> None:
+    """`tests/programs` stands in for programs that others wrote; a function that is new is called there, too."""
+    header = (include_dir() / "boinc_api.h").read_text()
+    for_c, _, for_cxx = header.partition("#ifdef __cplusplus\n}\n")
+    declared = {
+        kind: set(re.findall(r"^(?:extern )?[a-zA-Z_]+ \*?\*?([a-z]\w+)\(", text, re.MULTILINE))
+        for kind, text in (("c", for_c), ("cpp", for_cxx))
+    }
+    assert len(declared["c"]) > 40 and len(declared["cpp"]) > 12
+    for kind, names_of_kind in declared.items():
+        calls = (PROGRAMS / f"every.{kind}").read_text()
+        assert {name for name in names_of_kind if not re.search(rf"\b{name}\(", calls)} == set(NOT_CALLED[kind])
+    in_fortran = {name.rstrip("_") for name in symbols(plain / "libboinc_api.so", "-D") if name.endswith("_")}
+    calls = (PROGRAMS / "every.f90").read_text()
+    assert len(in_fortran) == 13 and {name for name in in_fortran if f"call {name}(" not in calls} == set()
 
 
 # ------------------------------------------------------------------ C++
