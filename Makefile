@@ -102,8 +102,8 @@ $(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_b
 	@$(BIN)/vmbridge image build $(SYSTEM) --packages python3-minimal \
 		--files tests/images/root --first-boot tests/images/first_boot.sh
 
-images: guest $(SYSTEM)/image.json  ## build/system: a Debian system with Python as an image, and the tests with it
-	$(call need,cc,gcc libc6-dev)
+images: guest image $(SYSTEM)/image.json $(BOINC)/ready  ## build/system: a Debian system with Python as an image, and the tests with it
+	$(call need,cc c++ gfortran,gcc libc6-dev g++ gfortran)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/images
 
 # The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,10 +30,20 @@ def shell(tmp_path: Path) -> dict[str, str]:
     return {**ENVIRONMENT, "PATH": f"{program.parent}:{ENVIRONMENT['PATH']}"}
 
 
-def do_what_it_says(page: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run all `sh` blocks of a page, one after the other, in an empty folder."""
-    folder.mkdir()
+def do_what_it_says(
+    page: str, folder: Path, environment: dict[str, str], *, until: str = "", boinc: Path = Path("/")
+) -> subprocess.CompletedProcess[str]:
+    """Run all `sh` blocks of a page, one after the other, in an empty folder.
+
+    :param until: a heading; what comes behind it is left out.
+    :param boinc: where BOINC's development files are unpacked, if not in their places.
+    """
+    folder.mkdir(exist_ok=True)
     text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    if until:
+        text, found, _ = text.partition(f"\n{until}\n")
+        assert found, f"{page} has no {until}"
+    text = re.sub(r"/usr/(include/boinc|lib/x86_64-linux-gnu/libboinc)", lambda name: f"{boinc / name[0][1:]}", text)
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 3
     script = "set -e\n" + "\n".join(blocks)
@@ -70,6 +81,24 @@ def test_scientists(tmp_path: Path, shell: dict[str, str]) -> None:
     assert (tmp_path / "empty" / "job_boinc" / "sum.txt").read_text() == "5000050000\n"
     assert "progress: the sum of 20 squares" in done.stderr
     assert "on QEMU" in done.stderr
+
+
+def test_existing_programs(tmp_path: Path, shell: dict[str, str], image: Path) -> None:
+    """What needs no more than a compiler and BOINC's headers; the rest of the page is tried by `make images`."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "image").symlink_to(image)
+    boinc = Path(os.environ.get("BOINC_DEV", "/"))
+    has_boinc = (boinc / "usr/include/boinc/boinc_api.h").exists() and shutil.which("c++") is not None
+    until = "## 5. Linked already" if has_boinc else "## 4. C++, with BOINC's headers and libboinc"
+    environment = {**shell, "LIBRARY_PATH": str(boinc / "usr/lib/x86_64-linux-gnu")}
+    done = do_what_it_says("existing.md", folder, environment, until=until, boinc=boinc)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "job_c" / "out").read_text() == "500500\n"
+    assert (folder / "job_any" / "largest").read_text() == "1000\n999\n998\n"
+    if has_boinc:
+        assert (folder / "job_cpp" / "out").read_text() == "IT WAS IN SMALL LETTERS\n"
+    assert done.stderr.count("on QEMU") == 2 + has_boinc
 
 
 def test_admins(tmp_path: Path, shell: dict[str, str]) -> None:
