@@ -89,18 +89,22 @@ def machine(
     security_model: str,
     gate_fds: tuple[int, int] | None = None,
     from_tag: str | None = None,
+    tsc_khz: int | None = None,
 ) -> list[str]:
     """The command line of one machine, with its exports and its work disk.
 
     With `from_tag` it loads this saved state instead, and waits to be told to go on. `qmp_fd` is an inherited,
     connected socket. `security_model` is `mapped-xattr` or `mapped-file`: with either, what the guest plants as a link
     or a device is a plain file on the host. A machine with a network card has `gate_fds`, by which each frame of the
-    card goes out of QEMU and comes in again; it waits to be told to go on, too.
+    card goes out of QEMU and comes in again; it waits to be told to go on, too. `tsc_khz` is the frequency of the
+    host's time-stamp counter, which a guest under TCG reads: measuring it in the guest goes wrong on a busy host.
     """
     image = spec.image
     if isinstance(image, Image):
         words = base(qemu)
-        words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", image.cmdline]
+        told = tsc_khz is not None and qemu.accelerator == "tcg" and image.arch == "x86_64"
+        cmdline = f"{image.cmdline} tsc_early_khz={tsc_khz}" if told else image.cmdline
+        words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", cmdline]
         words += _export("host", spec.share.host, HOST_TAG, f"security_model={security_model},readonly=on")
         words += _export("guest", spec.share.guest, GUEST_TAG, f"security_model={security_model}")
         disk, card = [] if image.work_disk is None else ["virtio-blk-pci"], "virtio"

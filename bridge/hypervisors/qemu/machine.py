@@ -27,6 +27,7 @@ from .copies import Copies
 from .disks import refuse_dependent
 from .gate import Gate, OwnAddresses
 from .probe import PROGRAMS, can_network, probe
+from .tsc import frequency_khz
 
 _QMP_WITHIN_S = 60.0
 
@@ -102,6 +103,7 @@ class Qemu:
                 security_model=security_model(self._spec.share.guest),
                 gate_fds=gate_fds,
                 from_tag=from_tag,
+                tsc_khz=frequency_khz(),
             )
             try:
                 await self._child.start(
