@@ -13,7 +13,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import ClassVar
 
-from protocol.layout import TEMPORARY_EXIT, Share
+from protocol.layout import Share
 from protocol.messages import Finished, GuestState, HostState, Message, Status, TemporaryExit
 from protocol.session import Garbled, Said
 
@@ -33,9 +33,10 @@ from .checkpoints import Checkpoints, SavedState, any_recorded, note_spent, read
 from .decide import End, Facts, Outcome, decide, machine_failed, may_go_on
 from .forwarding import Forwarding, Keeping, Nobody, Project, read_record
 from .holding import Hold, Holding
+from .leaving import Leaving
 from .patience import BOOT, HUNG_S, SILENCE, Idleness, Limits, Patience
 from .program_state import ProgramState, SavedFiles, any_saved
-from .resting import AGAIN_S, Rest
+from .resting import Resting
 from .restoring import restore
 from .saving import GoingOn, Machine, Saver
 from .tables import JOB, Action, Actions, Event, SavingEvent, State, step
@@ -45,9 +46,6 @@ logger = getLogger(__name__)
 LOOK_EVERY_S = 1.0
 COMPLAINTS = 20
 """How many broken messages of a guest are told about; a hostile one could fill a disk with them."""
-
-LEAVE_WITHIN_S = 40.0
-"""A last checkpoint may take so long; the client kills after 60 seconds."""
 
 SPENT_EVERY_S = 60.0
 
@@ -123,16 +121,15 @@ class TaskLife:
         if going_on is not None and job.checkpoint_files:
             self._program = ProgramState(scratch, job.checkpoint_files, going_on.room_for)
         self._program_has_saved = False  # told once: a program may save its state all the time
-        self._asked: int | None = None
-        self._answering: asyncio.Task[None] | None = None
         self._commands = Commands(share, 0)
+        self._leaving = Leaving(
+            self._facts, self._commands, self._program, self._holding, self._events.put_nowait, self._program_is_kept
+        )
+        self._resting = Resting()
         self._spent = self._spent_before = spent
         self._leaves_disk = leaves_disk
         self._ran_before_s = 0.0
         self._spent_told = 0.0
-        self._leave_timer: asyncio.TimerHandle | None = None
-        self._rest: Rest | None = None
-        self._stays_until = 0.0
         self._silent = False
         self._complaints = 0
         self._guest_said: str | None = None
@@ -237,10 +234,7 @@ class TaskLife:
         if last and self._state is not State.LEAVING:
             await self._watch_for_trouble("let the machine rest", self._holding.wake(False))
         if last and self._state is State.LEAVING:
-            if event is SavingEvent.SAVED:
-                self._left(kept=True)
-            else:
-                self._ask_program()
+            self._leaving.machine_is_kept(event is SavingEvent.SAVED)
 
     async def _take_job_step(self, event: Event) -> None:
         state, actions = step(JOB, self._state, event)
@@ -372,49 +366,17 @@ class TaskLife:
         self._told.progress(safe_at(self._told.now, progress))
 
     async def _leave(self) -> None:
-        """Take a last checkpoint, also of a machine that the client holds: it must run for a moment."""
-        if self._saver is None and self._program is None:
-            self._left(kept=False)
-            return
         self._silent = False
-        await self._holding.wake(True)
-        if self._saver is not None:
-            self._saver.take_last()
-        else:
-            self._ask_program()
-        loop = asyncio.get_running_loop()
-        self._leave_timer = loop.call_later(LEAVE_WITHIN_S, lambda: self._left(kept=False))
-
-    def _left(self, *, kept: bool) -> None:
-        """All was done that could be to go on from here another time. Who leaves only for a rest of the program and
-        would lose what it has done stays.
-        """
-        stays = not kept and self._facts.postponed is not None and not self._facts.interrupted
-        self._events.put_nowait(Event.STAYS if stays else Event.LEFT)
+        await self._leaving.begin(self._saver)
 
     async def _stay(self) -> None:
-        logger.info("the machine cannot be kept for another time: the program rests in it")
-        self._facts.postponed = self._asked = None
-        self._stays_until = asyncio.get_running_loop().time() + AGAIN_S
-        if self._leave_timer is not None:
-            self._leave_timer.cancel()
-        await self._watch_for_trouble("let the machine rest", self._holding.wake(False))
+        self._resting.stay(asyncio.get_running_loop().time())
+        await self._watch_for_trouble("let the machine rest", self._leaving.stay())
 
-    def _ask_program(self) -> None:
-        """The machine cannot be saved: have the program save its state, if it can. The guest's answer is awaited."""
-        if self._program is None:
-            self._left(kept=False)
-            return
-        try:
-            self._asked = self._commands.give(HostState.SAVE)
-        except OSError as error:
-            logger.warning("the program cannot be asked to save its state: %s", error)
-            self._left(kept=False)
-
-    async def _take_answer(self, *, saved: bool) -> None:
+    async def _program_is_kept(self) -> bool:
         if self._forwarding is not None:
             await self._forwarding.catch_up()
-        self._left(kept=saved and self._any_saved())
+        return self._any_saved()
 
     async def _collect(self) -> None:
         """Bring the results home, from a machine that has stopped: a running one could write on for ever."""
@@ -450,9 +412,9 @@ class TaskLife:
 
     async def _remove_machine(self) -> None:
         self._see_machine()
-        for timer in (self._timer, self._leave_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._leaving.stop()
         if self._watch is not None:
             self._watch.stop()
         if self._waiting is not None:
@@ -511,9 +473,7 @@ class TaskLife:
             self._events.put_nowait(event)
 
     def _hear_status(self, status: Status) -> None:
-        if self._asked is not None and self._asked in (status.ack, status.refused):
-            self._answering = asyncio.create_task(self._take_answer(saved=self._asked == status.ack))
-            self._asked = None
+        self._leaving.hear(status)
         asked = self._saver is not None and not self._saver.idle
         if self._saver is not None:
             self._saver.hear(status)
@@ -525,11 +485,10 @@ class TaskLife:
                 logger.warning("the guest says: %s", status.message)
 
     def _hear_rest(self, message: TemporaryExit) -> None:
-        rest = Rest(message, asyncio.get_running_loop().time())
-        if self._rest is None and self._complaints < COMPLAINTS:
+        rest, new = self._resting.hear(message, asyncio.get_running_loop().time())
+        if new and self._complaints < COMPLAINTS:
             self._complaints += 1
             logger.info("the program rests, to start again in %.0f seconds: %s", message.delay, rest.reason)
-        self._rest = rest
 
     def _event_of(self, message: Message) -> Event | None:
         if isinstance(message, Finished):
@@ -585,18 +544,15 @@ class TaskLife:
 
     def _see_rest(self) -> None:
         """A rest lasts as long as its file is there. For a long one, leave, and come back when it is over."""
-        if self._rest is None or self._watch is None:
-            return
-        if not self._watch.door.is_there(TEMPORARY_EXIT):
-            self._rest = None
+        if self._watch is None or not self._resting.lasts(self._watch.door):
             return
         now = asyncio.get_running_loop().time()
-        if self._rest.left_s(now) > 0:
+        if self._resting.left_s(now) > 0:
             self._idleness = Idleness(self._limited.hung_s)  # nobody expects work of a program that rests
         keeps = self._going_on is not None and (self._saver is not None or self._program is not None)
-        if self._state is not State.RUNNING or not keeps or self._silent or now < self._stays_until:
+        if self._state is not State.RUNNING or not keeps or self._silent:
             return
-        if (postponed := self._rest.postponed(now)) is not None:
+        if (postponed := self._resting.postponed(now)) is not None:
             self._facts.postponed = postponed
             self._events.put_nowait(Event.QUIT)
 
@@ -611,7 +567,7 @@ class TaskLife:
 
     def _tell_time(self) -> None:
         """Tell the guest the time by saying again that it should run, unless it is told something else just now."""
-        if self._way.obeys and self._asked is None and (self._saver is None or self._saver.idle):
+        if self._way.obeys and not self._leaving.asks and (self._saver is None or self._saver.idle):
             try:
                 self._commands.give(HostState.RUN)
             except OSError as error:

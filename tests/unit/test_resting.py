@@ -72,7 +72,7 @@ def test_who_is_started_too_early_leaves_again_with_what_is_left(slot: Slot) -> 
 
 def test_a_short_rest_is_passed_in_the_machine(slot: Slot) -> None:
     def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
-        once(lambda: life._rest, lambda: at(2.2, lambda: go_on(machine)))
+        once(lambda: life._resting.left_s(0.0), lambda: at(2.2, lambda: go_on(machine)))
 
     def go_on(machine: FakeSavingMachine) -> None:
         (machine.guest / "temporary_exit").unlink()
@@ -124,11 +124,11 @@ def test_without_a_client_the_guest_rests_in_its_machine(tmp_path: Path, caplog:
     caplog.set_level("INFO")
 
     def prepare(machine: FakeMachine, life: TaskLife) -> None:
-        once(lambda: life._rest, lambda: at(2.2, lambda: wake(machine, life)))
+        once(lambda: life._resting.left_s(0.0), lambda: at(2.2, lambda: wake(machine, life)))
 
     def wake(machine: FakeMachine, life: TaskLife) -> None:
         (machine.guest / "temporary_exit").unlink()
-        once(lambda: life._rest is None, lambda: machine.say("finished", "code 0\n"))
+        once(lambda: not life._resting.left_s(0.0), lambda: machine.say("finished", "code 0\n"))
 
     script = (say("creditreport", "cpu_seconds 2\n"), say("temporary_exit", FOR_LONG))
     lived = live(tmp_path, *((0.0, act) for act in script), limited=Limited(hung_s=1.2), prepare=prepare)
@@ -156,7 +156,7 @@ def test_where_no_machine_is_saved_what_the_program_has_saved_must_do(tmp_path: 
 def test_where_nothing_was_saved_the_job_stays(tmp_path: Path) -> None:
     def prepare(machine: FakeObeyingMachine, life: TaskLife) -> None:
         once(lambda: life._state is State.RUNNING, lambda: machine.say("temporary_exit", FOR_LONG))
-        once(lambda: life._stays_until, lambda: machine.say("finished", "code 0\n"))
+        once(lambda: life._resting._stays_until, lambda: machine.say("finished", "code 0\n"))
 
     assert Unsaved(tmp_path).live(prepare, ("state",)).outcome.end is End.SUCCESS
 
