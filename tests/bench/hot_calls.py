@@ -16,7 +16,8 @@ ROUNDS = 21
 CALLS = 5_000_000
 CODE = Path(__file__).with_name("hot_calls.c")
 
-_REAL_HEADERS = Path("/usr/include/boinc")
+_DEV = Path(os.environ.get("BOINC_DEV", "/")) / "usr"
+_REAL_HEADERS = _DEV / "include" / "boinc"
 _REAL_LIBRARIES = ("lib/*/libboinc_api.so", "lib/libboinc_api.so", "lib64/libboinc_api.so")
 
 _NAMES = ("fraction_done", "time_to_checkpoint", "critical_section", "ops_cumulative")
@@ -28,7 +29,7 @@ def measure() -> list[Figure]:
     The begin and the end of a critical section are one call.
 
     hot_calls.c is compiled with -O2 three times: with our library linked statically, with our shared one, and with
-    Debian's real libboinc_api.so (package libboinc-app-dev; its static one holds no symbols); the programs run in turn.
+    Debian's real libboinc_api.so (below BOINC_DEV; its static one holds no symbols); the programs run in turn.
     Ours reports into a spool meanwhile; the real one runs standalone, since there is no client.
     """
     with scratch() as folder:
@@ -56,7 +57,7 @@ def _programs(folder: Path) -> tuple[Path, Path, Path | None]:
     ours = [f"-I{include_dir()}"]
     static = _compile(folder / "static", ours, libraries / "libboinc_api.a")
     shared = _compile(folder / "shared", ours, libraries / "libboinc_api.so")
-    real = next((found for pattern in _REAL_LIBRARIES for found in Path("/usr").glob(pattern)), None)
+    real = next((found for pattern in _REAL_LIBRARIES for found in _DEV.glob(pattern)), None)
     if real is None or not (_REAL_HEADERS / "boinc_api.h").is_file():
         return static, shared, None
     return static, shared, _compile(folder / "real", ["-DNO_OPS", f"-I{_REAL_HEADERS}"], real)
@@ -66,7 +67,9 @@ def _compile(folder: Path, flags: list[str], library: Path) -> Path:
     """Compile into a folder of the program's own: the real library leaves files where it runs."""
     folder.mkdir()
     program = folder / "hot_calls"
-    linking: list[str | Path] = [library, "-lpthread", f"-Wl,-rpath,{library.parent}"]
+    # The real one's own libraries lie beside it, and a newer kind of path is not for those.
+    path = f"-Wl,--disable-new-dtags,-rpath,{library.parent}"
+    linking: list[str | Path] = [library, "-lpthread", path]
     words: list[str | Path] = ["cc", "-O2", *flags, "-o", program, CODE, *linking]
     subprocess.run(words, check=True)
     return program
