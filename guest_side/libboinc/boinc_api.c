@@ -73,13 +73,14 @@ static _Atomic uint32_t bell; /* moves when our thread shall look around */
 static _Atomic char always = '1', never = '0';
 static _Atomic(_Atomic char *) flag = &never;
 
+static _Atomic int64_t began = NEVER; /* when boinc_init was called */
+
 PUBLIC bool boinc_disable_timer_thread;
 
 /* Everything below is guarded by `lock`. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool initialized;
 static struct APP_INIT_DATA init_data = {.gpu_device_num = -1, .gpu_opencl_dev_index = -1};
-static int64_t began;
 static bool thread_runs;
 static const char *spool; /* NULL: standalone */
 static bool reporting;
@@ -480,8 +481,8 @@ static int initialize(const BOINC_OPTIONS *options)
     reporting = spool != NULL && options->main_program && options->send_status_msgs;
     period = parse_period(getenv("VMBRIDGE_CHECKPOINT_PERIOD"));
     raise_period();
-    began = nanoseconds(CLOCK_MONOTONIC);
-    due_at = began + period;
+    atomic_store(&began, nanoseconds(CLOCK_MONOTONIC));
+    due_at = atomic_load(&began) + period;
     read_init_data();
     sections_begin(options->handle_process_control, options->direct_process_action);
     if (reporting)
@@ -739,12 +740,9 @@ PUBLIC int boinc_wu_cpu_time(double *seconds)
 
 PUBLIC double boinc_elapsed_time(void)
 {
-    int64_t since;
+    int64_t then = atomic_load(&began);
 
-    pthread_mutex_lock(&lock);
-    since = initialized ? nanoseconds(CLOCK_MONOTONIC) - began : 0;
-    pthread_mutex_unlock(&lock);
-    return (double)since / 1e9;
+    return then == NEVER ? 0 : (double)(nanoseconds(CLOCK_MONOTONIC) - then) / 1e9;
 }
 
 /* Copy `len` bytes and a NUL; a name that was cut off would be another file. */

@@ -99,7 +99,10 @@ def test_a_handler_does_not_wait_for_what_it_has_interrupted(tmp_path: Path) -> 
 
 
 def test_hot_calls_take_nothing_of_the_system(tmp_path: Path) -> None:
-    """Nine million calls: no allocation, and a system call only where one wakes the thread, at most twice a second."""
+    """Nine million calls: no allocation, and a system call only where one wakes the thread, at most twice a second.
+
+    boinc_elapsed_time used to wait for the thread when that was just writing a report.
+    """
     program = built(tmp_path, CODE.with_name("hot_calls_only.c"))
     (tmp_path / "save").write_text("0\n")
     environment = {"VMBRIDGE_SPOOL": str(tmp_path)}
