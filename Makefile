@@ -29,10 +29,16 @@ need = @if ! $(call have,$(1)); then \
 	if [ "$$(id -u)" != 0 ]; then echo "Missing: one of $(1). Type: sudo apt-get install $(2)" >&2; exit 1; fi; \
 	echo "installing $(2)"; $(or $(3),$(call install,$(2))); fi
 
-.PHONY: help setup guest image package demo test check style fast integration images e2e quits chaos fuzz bench lifecycle reference wheel clean
+# $(call without_services,PACKAGES): a shell command that installs them and starts nothing of theirs.
+POLICY := /usr/sbin/policy-rc.d
+without_services = { [ -e $(POLICY) ] || { \
+		trap 'rm -f $(POLICY)' EXIT; printf '\#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); }; } && \
+	$(call install,$(1))
+
+.PHONY: help setup guest image package demo test check style fast integration test-libvirt images e2e quits chaos fuzz bench lifecycle reference wheel clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## a .venv with everything: .venv/bin/vmbridge
 
@@ -97,6 +103,13 @@ integration: guest image $(BOINC)/ready  ## tests with real QEMU
 	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
+LIBVIRT_PACKAGES := libvirt-daemon-system libvirt-daemon-system-sysv libvirt-clients python3-libvirt
+
+# Its packages would start daemons, now and at each boot of the machine; the tests have one of their own.
+test-libvirt: guest image  ## tests with Debian's libvirt, which they start themselves (root)
+	$(call need,$(QEMU_COMMANDS) unshare libvirtd virsh,$(QEMU_PACKAGES) util-linux $(LIBVIRT_PACKAGES),$(call without_services,$(QEMU_PACKAGES) $(LIBVIRT_PACKAGES)))
+	@LIBVIRT_WANTED=1 $(BIN)/pytest --numprocesses 2 tests/integration/test_libvirt.py
+
 $(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_boot.sh | setup
 	$(call need,$(QEMU_COMMANDS) mke2fs dpkg-deb apt-get mmdebstrap,$(QEMU_PACKAGES) e2fsprogs mmdebstrap)
 	@$(BIN)/vmbridge image build $(SYSTEM) --packages python3-minimal \
@@ -107,10 +120,7 @@ images: guest image $(SYSTEM)/image.json $(BOINC)/ready  ## build/system: a Debi
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/images
 
 # The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.
-POLICY := /usr/sbin/policy-rc.d
-install_client = { [ -e $(POLICY) ] || { \
-		trap 'rm -f $(POLICY)' EXIT; printf '\#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); }; } && \
-	$(call install,boinc-client) && update-rc.d boinc-client disable
+install_client = $(call without_services,boinc-client) && update-rc.d boinc-client disable
 
 e2e: guest image  ## tests with the real BOINC client
 	$(call need,$(QEMU_COMMANDS) mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)

@@ -259,6 +259,7 @@ async def _live(job: Job, init_data: InitData | None, ipc: AppIpc | None, option
         if ended.outcome.details:
             logger.info("the last that was printed there:\n%s", ended.outcome.details)
         if link is not None and ended.outcome.end is not End.ABORTED:
+            side.progress(side.figures)  # the machine's process, which was told, is gone
             await link.settle(_TAKEN_WITHIN_S)
             if ended.outcome.end is End.SUCCESS and side.told_to_end:
                 # A client that shuts down does not read the last status, and believes a finish file without it.

@@ -249,6 +249,7 @@ class _Backend:
 
 _REGISTRY = {
     "qemu": _Backend(".qemu", "Qemu", programs=("qemu-system-x86_64", "qemu-img")),
+    "libvirt": _Backend(".libvirt", "Libvirt", programs=("virsh", "qemu-img")),
     "local": _Backend(".local", "Local"),
     "plain": _Backend(".plain", "Plain"),
 }

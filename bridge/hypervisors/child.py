@@ -123,7 +123,7 @@ class Child:
         """Return the CPU time so far, user and system, of the process with its threads."""
         if self._process is not None and self.running:
             with contextlib.suppress(psutil.Error):
-                self._cpu_seconds = max(self._cpu_seconds, _own_cpu(self._process))
+                self._cpu_seconds = max(self._cpu_seconds, own_cpu(self._process))
         return self._cpu_seconds
 
     def _ended(self) -> None:
@@ -135,7 +135,8 @@ class Child:
         self._exit.set_result(0 if status is None else status)
 
 
-def _own_cpu(process: psutil.Process) -> float:
+def own_cpu(process: psutil.Process) -> float:
+    """Return the CPU time so far, user and system, of a process with its threads, in seconds."""
     if sys.platform == "linux":
         # The process' own clock (clock_getcpuclockid(3)): one call instead of thirteen, and in nanoseconds.
         try:

@@ -176,7 +176,7 @@ async def prepare(found: Hypervisor, spec: MachineSpec, first: int = 2) -> int:
         order(spec, seq, HostState.PREPARE)
         late = time.monotonic() + 5
         while await found.held_back() and time.monotonic() < late:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
         if not await found.held_back():
             assert obeyed(spec, seq), "it said so before it let go"
         await found.pause()

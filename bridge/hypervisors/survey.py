@@ -19,6 +19,7 @@ from . import MACHINES, load, third_parties
 from .child import Child, clean_environment
 from .devices import account, device, groups, me
 from .facts import CLIENT, Access, Answer, Facts, Host, Libvirt, Qemu, VirtualBox, VMware, last_line, version_in
+from .libvirt.binding import is_here as binding_is_here
 
 ANSWER_WITHIN_S = 20.0
 """A program that tells its version does so in a tenth of a second; VirtualBox's service takes seconds to come up."""
@@ -267,10 +268,9 @@ async def _libvirt() -> Libvirt:
     virsh = program("virsh")
     if virsh is None:
         return Libvirt()
-    version, missing = await asyncio.gather(
-        ask(virsh, "--connect", "qemu:///system", "version"), _missing_module("libvirt", "import libvirt")
-    )
-    return Libvirt(installed=True, version=version, library=not missing)
+    named = os.environ.get("LIBVIRT_DEFAULT_URI")  # `ask` passes no such thing on
+    version = await ask(virsh, *(() if named is None else ("--connect", named)), "version")
+    return Libvirt(installed=True, version=version, library=binding_is_here())
 
 
 def _others() -> Mapping[str, str]:

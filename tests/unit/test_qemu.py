@@ -11,6 +11,7 @@ import pytest
 
 from bridge.errors import CommandFailed, Hindered, HypervisorError, NotInstalled
 from bridge.hypervisors import MachineSpec, choose, load
+from bridge.hypervisors.libvirt import Libvirt
 from bridge.hypervisors.local import Local
 from bridge.hypervisors.plain import Plain
 from bridge.hypervisors.qemu import Qemu, probe
@@ -118,6 +119,7 @@ def test_the_choice_of_a_hypervisor() -> None:
     assert choose("plain", "qemu", everything) is Plain, "the command line goes before the job file"
     assert choose(None, "qemu", everything) is Qemu
     assert choose(None, None, everything) is Qemu
+    assert choose(None, None, lambda program: None if program == "qemu-system-x86_64" else program) is Libvirt
     assert load("local") is Local
 
 
@@ -129,7 +131,7 @@ def test_local_and_plain_are_never_detected() -> None:
 
 
 def test_an_unknown_hypervisor_is_named() -> None:
-    with pytest.raises(HypervisorError, match=r"there is no hypervisor 'xen' here\. Choose one of: qemu, local, plain"):
+    with pytest.raises(HypervisorError, match=r"no hypervisor 'xen' here\. Choose one of: qemu, libvirt, local, plain"):
         load("xen")
 
 

@@ -27,7 +27,10 @@ NODE = "work"
 WORK_DISK = "work.qcow2"
 """The machine's own disk, in its folder."""
 
-ACCELERATORS = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=64"}
+TB_CACHE_MB = 64
+"""What TCG may take for translated code; by itself it takes up to a gigabyte."""
+
+ACCELERATORS = {"kvm": "kvm", "tcg": f"tcg,thread=multi,tb-size={TB_CACHE_MB}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,7 @@ def machine(
     image = spec.image
     if isinstance(image, Image):
         words = base(qemu)
-        told = tsc_khz is not None and qemu.accelerator == "tcg" and image.arch == "x86_64"
-        cmdline = f"{image.cmdline} tsc_early_khz={tsc_khz}" if told else image.cmdline
+        cmdline = kernel_words(image, qemu, tsc_khz)
         words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", cmdline]
         words += _export("host", spec.share.host, HOST_TAG, f"security_model={security_model},readonly=on")
         words += _export("guest", spec.share.guest, GUEST_TAG, f"security_model={security_model}")
@@ -132,6 +134,12 @@ def machine(
     if waits(spec, from_tag):
         words += ["-S"]
     return words
+
+
+def kernel_words(image: Image, qemu: Accelerated, tsc_khz: int | None) -> str:
+    """Return the kernel's command line. `tsc_khz` is as in `machine`."""
+    told = tsc_khz is not None and qemu.accelerator == "tcg" and image.arch == "x86_64"
+    return f"{image.cmdline} tsc_early_khz={tsc_khz}" if told else image.cmdline
 
 
 def waits(spec: MachineSpec, from_tag: str | None) -> bool:
