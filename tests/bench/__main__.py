@@ -25,7 +25,19 @@ from .others import Others
 from .scratch import BUILD
 from .table import table
 
-NAMES = ("notice", "boot", "hot_calls", "staging", "quiet", "told", "hello", "attended", "orders", "checkpoint")
+NAMES = (
+    "notice",
+    "boot",
+    "hot_calls",
+    "staging",
+    "quiet",
+    "told",
+    "hello",
+    "attended",
+    "orders",
+    "checkpoint",
+    "libvirt",
+)
 RESULTS = BUILD / "bench.json"
 
 
