@@ -158,6 +158,12 @@ def obeyed(spec: MachineSpec, seq: int) -> bool:
     return said is not None and said.ack == seq
 
 
+def answered(spec: MachineSpec, seq: int) -> bool:
+    """Say whether the guest has obeyed the command `seq` or refused it, because something holds the share."""
+    said = status(spec)
+    return said is not None and seq in (said.ack, said.refused)
+
+
 def order(spec: MachineSpec, seq: int, state: HostState) -> None:
     """Tell the guest what to do."""
     write_atomic(spec.share.host / COMMAND, encode(Command(seq, state, time.time())), durable=False)
@@ -183,7 +189,7 @@ async def prepare(found: Hypervisor, spec: MachineSpec, first: int = 2) -> int:
         if not await found.held_back():
             return seq
         await found.resume()
-        await until(partial(obeyed, spec, seq))
+        await until(partial(answered, spec, seq), "the guest's answer")
     raise AssertionError
 
 

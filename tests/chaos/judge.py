@@ -133,7 +133,7 @@ def _tidy(slot: Slot) -> list[str]:
     machine = set(os.listdir(slot.path / "machine")) if "machine" in names else set()
     wrong += [f"{name} is left" for name in sorted(names | machine) if _TEMPORARY.match(name)]
     copies = {name for name in machine if name.endswith(".copy.qcow2")}  # a stray one is a problem by itself
-    if foreign := machine - copies - {"work.qcow2", "checkpoints.json", "spent", "forwarded.json"}:
+    if foreign := machine - copies - {"work.qcow2", "checkpoints.json", "spent", "forwarded.json", "accelerator"}:
         wrong.append(f"in machine/: {sorted(foreign)}")
     wrong += [problem for problem in _problems(slot) if not problem.endswith(_PASSES)]
     return wrong

@@ -163,21 +163,33 @@ def make_guest(program: Path, tmp_path: Path) -> Iterator[Callable[..., Guest]]:
         guest.kill()
 
 
+def saved(guest: Guest, number: int) -> tuple[str, int]:
+    """Return the state that the program has saved half-way, and how many it was seen to save. Of two that it saves
+    within the second in which the library tells nothing, one is seen.
+    """
+    until(lambda: guest.read(f"saved.{number}") is not None)
+    state = guest.read("saved/state") or ""
+    if state.startswith(f"{STEPS // 2} "):
+        return state, number
+    guest.put("taken", f"saved {number}\n")
+    return saved(guest, number + 1)
+
+
 def test_a_whole_life(make_guest: Callable[..., Guest]) -> None:
     first = make_guest(str(STEPS), "talk")
     first.start()
     until(lambda: first.read("fraction_done") == "0.5\n")
-    until(lambda: first.read("saved.1") is not None)
-    first.put("taken", "saved 1\n")
-    until(lambda: first.read("saved.2") is not None)
-    assert first.keys("checkpoint")["count"] == "2" and 0.1 < float(first.keys("checkpoint")["cpu_seconds"]) < 100
+    state, count = saved(first, 1)
+    assert (
+        first.keys("checkpoint")["count"] == str(count) and 0.1 < float(first.keys("checkpoint")["cpu_seconds"]) < 100
+    )
     until(lambda: first.read("trickle_up.1") == "variety progress\ntext <half>1</half>\ntext lines\n")
     until(lambda: first.read("upload.1") == "name early.txt\n")
     assert first.read("out/early.txt") == "early\n"
     first.kill()
 
     second = make_guest(str(STEPS), "talk")
-    second.put("in/state", first.read("saved/state") or "")
+    second.put("in/state", state)
     second.put("task", (second.root / "host/task").read_text() + "input state\n")
     second.start()
     until(lambda: second.read("upload.1") is not None)
