@@ -35,7 +35,7 @@ without_services = { [ -e $(POLICY) ] || { \
 		trap 'rm -f $(POLICY)' EXIT; printf '\#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); }; } && \
 	$(call install,$(1))
 
-.PHONY: help setup guest image package demo test check style fast integration test-libvirt images e2e quits chaos fuzz bench lifecycle reference wheel clean
+.PHONY: help setup guest image package demo test check style fast integration test-libvirt test-virtualbox images e2e quits chaos fuzz bench lifecycle reference wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -109,6 +109,21 @@ LIBVIRT_PACKAGES := libvirt-daemon-system libvirt-daemon-system-sysv libvirt-cli
 test-libvirt: guest image  ## tests with Debian's libvirt, which they start themselves (root)
 	$(call need,$(QEMU_COMMANDS) unshare libvirtd virsh,$(QEMU_PACKAGES) util-linux $(LIBVIRT_PACKAGES),$(call without_services,$(QEMU_PACKAGES) $(LIBVIRT_PACKAGES)))
 	@LIBVIRT_WANTED=1 $(BIN)/pytest --numprocesses 2 tests/integration/test_libvirt.py
+
+# Debian has VirtualBox in sid only, so it gets a folder of its own (1 GB). Without the kernel driver, which is not in
+# there, it does all but start a machine.
+VIRTUALBOX := build/virtualbox
+
+test-virtualbox: guest image $(VIRTUALBOX)/ready  ## tests with Debian's VirtualBox, in a folder of its own (root; not in `make test`)
+	$(call need,qemu-img unshare chroot,qemu-utils util-linux coreutils)
+	@VIRTUALBOX_ROOT=$(abspath $(VIRTUALBOX)) $(BIN)/pytest --numprocesses 2 tests/integration/test_virtualbox.py
+
+$(VIRTUALBOX)/ready:
+	$(call need,debootstrap,debootstrap)
+	@rm -rf $(VIRTUALBOX) && mkdir -p $(VIRTUALBOX)
+	debootstrap --variant=minbase --components=main,contrib sid $(VIRTUALBOX) http://deb.debian.org/debian >/dev/null
+	chroot $(VIRTUALBOX) apt-get install -y -qq --no-install-recommends virtualbox >/dev/null
+	@touch $@
 
 $(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_boot.sh | setup
 	$(call need,$(QEMU_COMMANDS) mke2fs dpkg-deb apt-get mmdebstrap,$(QEMU_PACKAGES) e2fsprogs mmdebstrap)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -237,7 +238,7 @@ class Particular(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """Where a backend lives, and the programs whose presence means that it can be used.
+    """Where a backend lives, and the programs whose presence means that it can be used, with a device if it needs one.
 
     Without any it is never detected: only a person may choose it, on the command line.
     """
@@ -245,11 +246,13 @@ class _Backend:
     module: str
     name: str
     programs: tuple[str, ...] = ()
+    device: str | None = None
 
 
 _REGISTRY = {
     "qemu": _Backend(".qemu", "Qemu", programs=("qemu-system-x86_64", "qemu-img")),
     "libvirt": _Backend(".libvirt", "Libvirt", programs=("virsh", "qemu-img")),
+    "virtualbox": _Backend(".virtualbox", "VirtualBox", programs=("VBoxManage", "VBoxHeadless"), device="/dev/vboxdrv"),
     "local": _Backend(".local", "Local"),
     "plain": _Backend(".plain", "Plain"),
 }
@@ -312,12 +315,15 @@ def _load_other(point: EntryPoint) -> type[Hypervisor]:
 
 
 def choose(
-    by_hand: str | None, by_job: str | None, which: Callable[[str], str | None] = shutil.which
+    by_hand: str | None,
+    by_job: str | None,
+    which: Callable[[str], str | None] = shutil.which,
+    exists: Callable[[str], bool] = os.path.exists,
 ) -> type[Hypervisor]:
     """Choose a backend: the command line's, else the job file's, else the first one that is installed.
 
-    `which` finds a program in PATH. Another package's is detected by the `programs` of its class, after all of ours, in
-    the order of their names.
+    `which` finds a program in PATH, `exists` a device. Another package's is detected by the `programs` of its class,
+    after all of ours, in the order of their names.
 
     :raise HypervisorError: the name is unknown, or a job file names one that starts no machine.
     :raise NotInstalled: none was named and none is installed.
@@ -332,7 +338,9 @@ def choose(
             )
         return backend
     for name in MACHINES:
-        if all(map(which, _REGISTRY[name].programs)):
+        backend_of_ours = _REGISTRY[name]
+        device = backend_of_ours.device
+        if all(map(which, backend_of_ours.programs)) and (device is None or exists(device)):
             return load(name)
     for name, point in sorted(third_parties().items()):
         try:

@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from typing import cast
 
@@ -193,18 +193,25 @@ def _before_exec(parent: int, largest_file: int | None) -> Callable[[], None] | 
     return before_exec
 
 
-async def run_briefly(command: Sequence[str]) -> str:
-    """Run a program that ends by itself and return what it printed.
+class NotEnded(CommandFailed):
+    """A program should have ended by itself, and has not."""
 
-    :raise CommandFailed: it failed, or did not end in a minute; the message holds the end of what it said.
+
+async def run_briefly(
+    command: Sequence[str], env: Mapping[str, str] | None = None, within_s: float = _BRIEFLY_S
+) -> str:
+    """Run a program that ends by itself, with `env` added to its environment, and return what it printed.
+
+    :raise CommandFailed: it failed; the message holds the end of what it said.
+    :raise NotEnded: it did not end in this time.
     """
     name = os.path.basename(command[0])
     child = Child(name)
     try:
-        await child.start(command, env=clean_environment())
-        status = await asyncio.wait_for(child.wait(), _BRIEFLY_S)
+        await child.start(command, env=clean_environment(**(env or {})))
+        status = await asyncio.wait_for(child.wait(), within_s)
     except asyncio.TimeoutError:
-        raise CommandFailed(f"{shlex.join(command)} has not ended in {_BRIEFLY_S:g} seconds") from None
+        raise NotEnded(f"{shlex.join(command)} has not ended in {within_s:g} seconds") from None
     finally:
         await child.kill()
     if status:

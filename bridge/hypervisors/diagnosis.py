@@ -25,7 +25,7 @@ from .finding import Finding, Weight
 from .reasons import find
 from .said import recognised
 
-TITLES = {"qemu": "QEMU", "virtualbox": "VirtualBox", "libvirt": "libvirt", "vmware": "VMware"}
+TITLES = {"qemu": "QEMU", "libvirt": "libvirt", "virtualbox": "VirtualBox", "vmware": "VMware"}
 """The hypervisors that are looked for, in the order of choice."""
 
 LITTLE_MB = 1_000
@@ -214,8 +214,12 @@ def _virtualbox(facts: Facts) -> _Judged:
     virtualbox = facts.virtualbox
     assert virtualbox is not None
     version = version_in(virtualbox.version.said) if virtualbox.version.good else None
-    how = f"VirtualBox {version}" + ("" if not virtualbox.api else ", by VBoxManage")
-    return virtualbox.installed, version, how, _about_virtualbox(virtualbox, version, facts)
+    return (
+        virtualbox.installed,
+        version,
+        f"VirtualBox {version}, by VBoxManage",
+        _about_virtualbox(virtualbox, version, facts),
+    )
 
 
 def _about_virtualbox(virtualbox: VirtualBox, version: str | None, facts: Facts) -> Iterator[Finding]:
@@ -245,8 +249,6 @@ def _about_virtualbox(virtualbox: VirtualBox, version: str | None, facts: Facts)
                 yield find("vboxusers", user=user.name, again=_again(user))
     if host.windows_hypervisor:
         yield find("hyper-v")
-    if virtualbox.api:
-        yield find("vboxapi", version=facts.python, said=virtualbox.api)
 
 
 def _driver(virtualbox: VirtualBox, host: Host) -> Iterator[Finding]:

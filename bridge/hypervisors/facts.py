@@ -142,16 +142,13 @@ class Qemu:
 
 @dataclass(frozen=True, slots=True)
 class VirtualBox:
-    """VirtualBox. `host_info` is what its service says, `api` why Python cannot use it (empty: it can). With `setuid`
-    its programs become root to open the driver.
-    """
+    """VirtualBox. `host_info` is what its service says. With `setuid` its programs become root to open the driver."""
 
     installed: bool = False
     version: Answer = Answer()
     host_info: Answer = Answer()
     driver: Device = Device()
     setuid: bool = True
-    api: str = ""
 
 
 @dataclass(frozen=True, slots=True)

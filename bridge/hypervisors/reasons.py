@@ -315,15 +315,6 @@ _TABLE = (
         "in time",
         source="BOINC/boinc#5977",
     ),
-    Reason(
-        "vboxapi",
-        Weight.NOTES,
-        Move.PERSON,
-        what="Python {version} cannot import vboxapi, so VBoxManage serves: {said}",
-        do="Nothing need be done",
-        when="its extension is built for certain versions of Python",
-        source="measured",
-    ),
     # VMware
     Reason(
         "vmware-missing",
@@ -490,7 +481,7 @@ _TABLE = (
         Weight.BLOCKS,
         Move.PERSON,
         what="{title} is here, and this version of the bridge does not drive it",
-        do="It drives QEMU",
+        do="It drives QEMU, libvirt and VirtualBox",
         when="the bridge has no backend of this name",
         source="measured",
     ),

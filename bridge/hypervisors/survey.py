@@ -244,7 +244,6 @@ async def _virtualbox() -> VirtualBox:
         host_info=await ask(manage, "list", "hostinfo") if version.good else Answer(),
         driver=device(Path("/dev/vboxdrv")),
         setuid=_setuid("VBoxHeadless", Path(manage)),
-        api=await _missing_module("vboxapi", "import vboxapi; vboxapi.VirtualBoxManager(None, None)"),
     )
 
 
@@ -285,14 +284,3 @@ def _others() -> Mapping[str, str]:
             missing = [needed for needed in programs if shutil.which(needed) is None]
             found[name] = f"{missing[0]} is not in PATH" if missing else ""
     return found
-
-
-async def _missing_module(name: str, code: str) -> str:
-    """Return why this Python cannot use a module, or nothing if it can. Another process tries: it may crash, or hang.
-
-    Isolated, like the program that the client starts.
-    """
-    answer = await ask(sys.executable, "-I", "-c", code)
-    if answer.good:
-        return ""
-    return last_line(answer.said) or f"{name} does not answer"

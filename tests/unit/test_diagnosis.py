@@ -169,7 +169,6 @@ def test_an_acl_counts_for_who_sits_at_the_screen_and_not_for_a_service() -> Non
         (["!virtualbox-broken"], PC, replace(VBOX, version=Answer("", 126))),
         (["!vboxdrv"], PC, replace(VBOX, driver=Device())),
         (["!vboxsvc"], PC, replace(VBOX, host_info=Answer("", None))),
-        (["vboxapi"], PC, replace(VBOX, api="ModuleNotFoundError: No module named 'vboxapi'")),
         (["!nested-off"], replace(PC, flags=frozenset({"hypervisor"})), VBOX),
         (["!no-virtualisation"], replace(PC, flags=frozenset()), VBOX),
         (["!arch-refused"], replace(PC, machine="aarch64", flags=None), VBOX),

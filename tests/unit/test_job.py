@@ -169,8 +169,8 @@ def test_results_may_be_called_what_begins_as_the_client_s_files_do() -> None:
         (with_task("<checkpoint_period>-1</checkpoint_period>"), "'-1' is not a number of seconds"),
         (with_task("<setenv>novalue</setenv>"), "<setenv>: 'novalue' is not NAME=VALUE"),
         (
-            with_task("<hypervisor>virtualbox</hypervisor>"),
-            "line 6: <hypervisor>: 'virtualbox' is not known here. Choose",
+            with_task("<hypervisor>bochs</hypervisor>"),
+            "line 6: <hypervisor>: 'bochs' is not known here. Choose",
         ),
         (MINIMAL.replace(">image<", ">im\x00age<"), "line 4: <image>: 'im\\x00age' holds the control character U+0000"),
         (with_task("<hypervisor>local</hypervisor>"), "chosen on the command line only: --hypervisor local"),

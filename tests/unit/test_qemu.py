@@ -131,7 +131,9 @@ def test_local_and_plain_are_never_detected() -> None:
 
 
 def test_an_unknown_hypervisor_is_named() -> None:
-    with pytest.raises(HypervisorError, match=r"no hypervisor 'xen' here\. Choose one of: qemu, libvirt, local, plain"):
+    with pytest.raises(
+        HypervisorError, match=r"no hypervisor 'xen' here\. Choose one of: qemu, libvirt, virtualbox, local, plain"
+    ):
         load("xen")
 
 

@@ -1,0 +1,325 @@
+"""Machines of VirtualBox's: the real one up to the start, which needs its kernel driver; the rest with a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bridge.errors import Hindered, HostError, HypervisorError, OverBound
+from bridge.hypervisors import DISK_CONTROLLERS, SWITCHED_OFF, Hardware, MachineSpec, MachineState
+from bridge.hypervisors.contract import (
+    Case,
+    Ground,
+    a_machine_that_dies_underneath_is_gone,
+    each_verb_does_in_each_state_what_it_must,
+    no_machine_outlives_the_bridge,
+)
+from bridge.hypervisors.explain import explained
+from bridge.hypervisors.said import recognised
+from bridge.hypervisors.virtualbox import VirtualBox
+from bridge.hypervisors.virtualbox.manage import end_service, manage
+from bridge.hypervisors.virtualbox.words import CONSOLE, DISK, environment, making, socket_folder
+from bridge.image.bare import load_disk
+from protocol.layout import Share
+
+from .. import virtualbox
+
+
+def make_spec(folder: Path, image: Path) -> MachineSpec:
+    folder.mkdir(exist_ok=True)
+    share = Share.one_folder(folder / "shared")
+    (folder / "machine").mkdir(exist_ok=True)
+    share.host.mkdir(exist_ok=True)
+    hardware = Hardware("sata", "e1000", (("shared", share.host),))
+    return MachineSpec("test", folder / "machine", share, load_disk(image), 256, 1, hardware=hardware)
+
+
+# --- the real one ---
+
+
+@pytest.fixture(scope="module")
+def root() -> Path:
+    """The folder with the real VirtualBox."""
+    if not (found := os.environ.get("VIRTUALBOX_ROOT")):
+        pytest.skip("this is for make test-virtualbox")
+    return Path(found)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that an ordinary user may enter, and does own."""
+    with tempfile.TemporaryDirectory(prefix="vb", dir="/tmp") as made:
+        os.chown(made, 65534, 65534)
+        os.chmod(made, 0o755)
+        yield Path(made)
+
+
+def prepared(
+    folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, user: str = "65534:65534", controller: str = "sata"
+) -> MachineSpec:
+    programs = virtualbox.real(folder / "programs", root, user)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(folder))
+    image = folder / "image.vdi"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vdi", image, "10M"], check=True)
+    spec = make_spec(folder / "job", image)
+    subprocess.run(["chown", "-R", "65534:65534", folder / "job", image], check=True)
+    assert spec.hardware is not None
+    return replace(spec, hardware=replace(spec.hardware, disk_controller=controller))
+
+
+def services(spec: MachineSpec) -> list[psutil.Process]:
+    """The services of this machine's own."""
+    home = environment(spec.directory)["VBOX_USER_HOME"]
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["name"] == "VBoxSVC" and process.environ().get("VBOX_USER_HOME") == home:
+                found.append(process)
+    return found
+
+
+def test_without_the_driver_the_start_says_so_and_leaves_nothing(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = prepared(folder, root, monkeypatch)
+    image = folder / "image.vdi"
+    content = image.read_bytes()
+
+    async def start_in_vain() -> None:
+        found = VirtualBox(spec)
+        assert (await found.probe()).startswith("VirtualBox 7.")
+        for _ in range(2):  # the second goes on with the disk of the first
+            with pytest.raises(HypervisorError) as failed:
+                await found.start()
+            assert found.examine().state is MachineState.ABSENT
+            reason = recognised(str(failed.value))
+            assert reason is not None and reason.reason.code == "vboxdrv"
+            told = await explained(failed.value, "virtualbox")
+            assert isinstance(told, Hindered) and "vboxdrv is not loaded" in str(told)
+            assert (spec.directory / DISK).exists()
+        assert not services(spec)
+        for _ in range(2):
+            await found.remove()
+
+    asyncio.run(start_in_vain())
+    assert os.listdir(spec.directory) == [] and not socket_folder(spec.directory).exists()
+    assert image.read_bytes() == content, "other jobs use the image"
+    registries = list(folder.rglob("VirtualBox.xml"))
+    assert all("image.vdi" not in file.read_text() for file in registries), "the user's own is as it was"
+
+
+@pytest.mark.parametrize("controller", DISK_CONTROLLERS)
+def test_it_is_what_it_was_to_be(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, controller: str) -> None:
+    spec = prepared(folder, root, monkeypatch, controller=controller)
+
+    async def make(*, has_disk: bool) -> dict[str, str]:
+        for words in making(spec, has_disk=has_disk):
+            await manage(spec.directory, *words)
+        [_, name, *_] = making(spec, has_disk=has_disk)[1]
+        said = await manage(spec.directory, "showvminfo", name, "--machinereadable")
+        media = await manage(spec.directory, "list", "hdds")
+        end_service(spec.directory)
+        shutil.rmtree(spec.directory / "virtualbox")
+        shutil.rmtree(spec.directory / name)
+        assert media.count("Location:") == 2, "the image and the disk"
+        lines = (line.partition("=") for line in said.splitlines())
+        return {key.strip('"'): value.strip('"') for key, _, value in lines}
+
+    first, again = asyncio.run(make(has_disk=False)), asyncio.run(make(has_disk=True))
+    for found in (first, again):
+        assert found["memory"] == "256" and found["cpus"] == "1"
+        assert {found[f"nic{number}"] for number in range(1, 9)} == {"none"}
+        assert found["usb"] == found["ehci"] == found["xhci"] == found["vrde"] == found["audio_out"] == "off"
+        assert found["clipboard"] == found["draganddrop"] == "disabled"
+        assert found["uartmode1"] == f"file,{spec.directory / CONSOLE}"
+        assert found["SharedFolderNameMachineMapping1"] == "shared"
+        assert found["SharedFolderPathMachineMapping1"] == str(spec.share.host)
+        assert "SharedFolderNameMachineMapping2" not in found
+        assert found["disks-0-0"] == str(spec.directory / DISK)
+    assert first["disks-ImageUUID-0-0"] == again["disks-ImageUUID-0-0"], "the same disk"
+
+
+def test_as_root_it_would_write_into_the_image(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It mends the heads of images that others have made, also of one that another machine uses."""
+    spec = prepared(folder, root, monkeypatch, user="0:0")
+
+    async def start() -> None:
+        found = VirtualBox(spec)
+        with pytest.raises(HypervisorError, match="has written into the image"):
+            await found.start()
+        await found.remove()
+
+    asyncio.run(start())
+    assert os.listdir(spec.directory) == []
+
+
+def test_a_service_that_hangs_is_told_of_and_ended(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = prepared(folder, root, monkeypatch)
+
+    async def hang() -> None:
+        await manage(spec.directory, "list", "vms")
+        [service] = services(spec)
+        service.suspend()
+        with pytest.raises(Hindered, match="service does not answer"):
+            await manage(spec.directory, "list", "vms", within_s=3)
+        await VirtualBox(spec).remove()
+        assert not service.is_running() or service.status() == psutil.STATUS_ZOMBIE
+
+    asyncio.run(hang())
+    assert os.listdir(spec.directory) == []
+
+
+# --- the stand-in ---
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = virtualbox.standin(tmp_path / "programs")
+    monkeypatch.setenv("PATH", f"{found}:{os.environ['PATH']}")
+    return found
+
+
+@pytest.fixture
+def spec(tmp_path: Path, programs: Path) -> MachineSpec:
+    return make_spec(tmp_path / "job", disk(tmp_path))
+
+
+def disk(folder: Path) -> Path:
+    image = folder / "image.vdi"
+    image.write_bytes(bytes(64) + b"\x7f\x10\xda\xbe" + bytes(4096))
+    return image
+
+
+class Booting(VirtualBox):
+    """Boots a disk whatever the suite gives it."""
+
+    look_every_s = 0.05
+
+    def __init__(self, spec: MachineSpec) -> None:
+        exports = (("host", spec.share.host), ("guest", spec.share.guest))
+        image = load_disk(disk(spec.directory.parent))
+        super().__init__(replace(spec, image=image, hardware=Hardware("sata", "e1000", exports)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        each_verb_does_in_each_state_what_it_must,
+        a_machine_that_dies_underneath_is_gone,
+        no_machine_outlives_the_bridge,
+    ],
+    ids=lambda body: body.__name__,
+)
+def test_contract(body: object, tmp_path: Path, image: Path, programs: Path) -> None:
+    """Those cases for which nothing need be in the machine."""
+    Case(body, lambda backend: True)(Ground(Booting, tmp_path, image))  # type: ignore[arg-type]
+
+
+def test_a_machine_that_switches_itself_off(spec: MachineSpec, programs: Path) -> None:
+    async def run() -> None:
+        found = VirtualBox(spec)
+        await found.start()
+        (programs / "off").touch()
+        assert await found.wait() == SWITCHED_OFF
+        condition = found.examine()
+        assert condition.state is MachineState.GONE and condition.console == "booting\n"
+        await found.remove()
+
+    asyncio.run(run())
+    assert os.listdir(spec.directory) == []
+
+
+def test_a_disk_goes_on_in_a_new_registry(spec: MachineSpec, programs: Path) -> None:
+    async def run() -> None:
+        for content in ("a disk", "written by the guest"):
+            found = VirtualBox(spec)
+            await found.start()
+            assert (spec.directory / DISK).read_text() == content
+            await found.stop()
+            (spec.directory / DISK).write_text("written by the guest")
+        (spec.directory / "made").unlink()  # the power failed while it was made
+        found = VirtualBox(spec)
+        await found.start()
+        assert (spec.directory / DISK).read_text() == "a disk"
+        await found.remove()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "said"),
+    [("paused", HostError, "cannot write its disk"), ("gurumeditation", HypervisorError, "has failed")],
+)
+def test_a_machine_that_virtualbox_stops(
+    spec: MachineSpec, state: str, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VirtualBox, "look_every_s", 0.05)
+
+    async def run() -> None:
+        found = VirtualBox(spec)
+        await found.start()
+        (spec.directory / "virtualbox" / "state").write_text(state)
+        with pytest.raises(error, match=said):
+            await found.wait()
+        await found.remove()
+
+    asyncio.run(run())
+
+
+def test_a_console_beyond_the_bound(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VirtualBox, "look_every_s", 0.05)
+
+    async def run() -> None:
+        found = VirtualBox(replace(spec, largest_file=1 << 20))
+        await found.start()
+        (spec.directory / CONSOLE).write_bytes(bytes(1 + (1 << 20)))
+        with pytest.raises(OverBound):
+            await found.wait()
+        await found.remove()
+
+    asyncio.run(run())
+
+
+def test_a_service_that_hangs_ends_the_machine_and_not_the_bridge(
+    spec: MachineSpec, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VirtualBox, "look_every_s", 0.05)
+
+    async def run() -> None:
+        found = VirtualBox(spec)
+        await found.start()
+        (programs / "hangs").touch()
+        monkeypatch.setattr(VirtualBox, "call_within_s", 0.5)
+        for verb in (found.pause, found.wait):
+            with pytest.raises(Hindered, match="service does not answer") as hindered:
+                await verb()
+            assert hindered.value.delay_s > 0
+        await found.remove()
+
+    asyncio.run(run())
+    assert os.listdir(spec.directory) == []
+
+
+def test_a_start_without_the_driver(spec: MachineSpec, programs: Path) -> None:
+    async def run() -> None:
+        found = VirtualBox(spec)
+        (programs / "no driver").touch()
+        with pytest.raises(HypervisorError, match="Error -1908"):
+            await found.start()
+        (programs / "no driver").unlink()
+        await found.start()
+        assert found.examine().state is MachineState.RUNNING
+        await found.remove()
+
+    asyncio.run(run())
