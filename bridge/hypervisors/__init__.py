@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import importlib
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -238,21 +237,23 @@ class Particular(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """Where a backend lives, and the programs whose presence means that it can be used, with a device if it needs one.
+    """Where a backend lives, and the programs whose presence means that it can be used.
 
-    Without any it is never detected: only a person may choose it, on the command line.
+    Without any it starts no machine, and only a person may choose it, on the command line. One that is not `detected`
+    is used where it is named.
     """
 
     module: str
     name: str
     programs: tuple[str, ...] = ()
-    device: str | None = None
+    detected: bool = True
 
 
 _REGISTRY = {
     "qemu": _Backend(".qemu", "Qemu", programs=("qemu-system-x86_64", "qemu-img")),
     "libvirt": _Backend(".libvirt", "Libvirt", programs=("virsh", "qemu-img")),
-    "virtualbox": _Backend(".virtualbox", "VirtualBox", programs=("VBoxManage", "VBoxHeadless"), device="/dev/vboxdrv"),
+    # Nobody has seen a machine of it run.
+    "virtualbox": _Backend(".virtualbox", "VirtualBox", programs=("VBoxManage", "VBoxHeadless"), detected=False),
     "local": _Backend(".local", "Local"),
     "plain": _Backend(".plain", "Plain"),
 }
@@ -262,7 +263,10 @@ HYPERVISORS = tuple(_REGISTRY)
 """The names of all that are part of the bridge, for a person at the command line."""
 
 MACHINES = tuple(name for name, backend in _REGISTRY.items() if backend.programs)
-"""Those of them that run machines: for job files and for detection."""
+"""Those of them that run machines, for job files."""
+
+DETECTED = tuple(name for name in MACHINES if _REGISTRY[name].detected)
+"""Those of these that are taken without being named, in this order."""
 
 ENTRY_POINTS = "vmbridge.hypervisors"
 """The group of entry points by which another package says that it has a backend, under which name."""
@@ -315,15 +319,12 @@ def _load_other(point: EntryPoint) -> type[Hypervisor]:
 
 
 def choose(
-    by_hand: str | None,
-    by_job: str | None,
-    which: Callable[[str], str | None] = shutil.which,
-    exists: Callable[[str], bool] = os.path.exists,
+    by_hand: str | None, by_job: str | None, which: Callable[[str], str | None] = shutil.which
 ) -> type[Hypervisor]:
     """Choose a backend: the command line's, else the job file's, else the first one that is installed.
 
-    `which` finds a program in PATH, `exists` a device. Another package's is detected by the `programs` of its class,
-    after all of ours, in the order of their names.
+    `which` finds a program in PATH. Another package's is detected by the `programs` of its class, after all of ours, in
+    the order of their names.
 
     :raise HypervisorError: the name is unknown, or a job file names one that starts no machine.
     :raise NotInstalled: none was named and none is installed.
@@ -337,10 +338,8 @@ def choose(
                 f"{by_job!r} starts no machine, so only a person may choose it: --hypervisor {by_job}"
             )
         return backend
-    for name in MACHINES:
-        backend_of_ours = _REGISTRY[name]
-        device = backend_of_ours.device
-        if all(map(which, backend_of_ours.programs)) and (device is None or exists(device)):
+    for name in DETECTED:
+        if all(map(which, _REGISTRY[name].programs)):
             return load(name)
     for name, point in sorted(third_parties().items()):
         try:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from logging import getLogger
 
 from ..errors import Hindered, HypervisorError, NotInstalled
-from . import MACHINES
+from . import DETECTED, MACHINES
 from .diagnosis import certain, diagnose, hindrance
 from .facts import Facts
 from .said import recognised
@@ -26,7 +26,7 @@ async def explained(error: HypervisorError, name: str | None = None, collect: Co
     if isinstance(error, Hindered):
         return error
     # What starts no machine, and what is another package's: only what it said is known of it.
-    facts = await collect(MACHINES if name is None else [name] if name in MACHINES else [])
+    facts = await collect(DETECTED if name is None else [name] if name in MACHINES else [])
     diagnoses = diagnose(facts)
     said = recognised(str(error))
     if said is None:

@@ -174,7 +174,7 @@ class Facts:
     """All that is known; a hypervisor that was not asked for is None. `arch` is that of the images.
 
     `others` are the backends of other packages, and why each cannot be used (empty: it can). `served` are the
-    hypervisors that this bridge drives. `tools_missing` are the programs that building images lacks,
+    hypervisors that this bridge takes. `tools_missing` are the programs that building images lacks,
     and their packages.
     """
 

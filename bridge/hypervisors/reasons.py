@@ -480,9 +480,9 @@ _TABLE = (
         "not-served",
         Weight.BLOCKS,
         Move.PERSON,
-        what="{title} is here, and this version of the bridge does not drive it",
-        do="It drives QEMU, libvirt and VirtualBox",
-        when="the bridge has no backend of this name",
+        what="{title} is here, and this version of the bridge does not take it by itself",
+        do="It takes QEMU and libvirt",
+        when="the bridge has no backend of this name, or nobody has seen that run a machine",
         source="measured",
     ),
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from ..errors import BridgeError, CommandFailed, HypervisorError
-from . import MACHINES, load, third_parties
+from . import DETECTED, load, third_parties
 from .child import Child, clean_environment
 from .devices import account, device, groups, me
 from .facts import CLIENT, Access, Answer, Facts, Host, Libvirt, Qemu, VirtualBox, VMware, last_line, version_in
@@ -77,7 +77,7 @@ async def survey(
         others=_others() if others else {},
         arch=arch,
         python=platform.python_version(),
-        served=frozenset(MACHINES),
+        served=frozenset(DETECTED if names is EVERYTHING else names),
     )
 
 

@@ -191,11 +191,11 @@ def test_what_a_person_reads() -> None:
         "  slower: /dev/kvm may not be opened by the user boinc. Type: sudo usermod -aG kvm boinc; then restart BOINC "
         "(sudo systemctl restart boinc-client).",
         "libvirt: version 9.0.0, cannot start machines",
-        "  no machine: libvirt is here, and this version of the bridge does not drive it. It drives QEMU, libvirt "
-        "and VirtualBox.",
+        "  no machine: libvirt is here, and this version of the bridge does not take it by itself. It takes QEMU "
+        "and libvirt.",
         "VirtualBox: version 7.0.20, cannot start machines",
-        "  no machine: VirtualBox is here, and this version of the bridge does not drive it. It drives QEMU, libvirt "
-        "and VirtualBox.",
+        "  no machine: VirtualBox is here, and this version of the bridge does not take it by itself. It takes QEMU "
+        "and libvirt.",
         "note: `vmbridge image build` lacks mke2fs. Type: sudo apt-get install e2fsprogs.",
         "Machines can be started here: QEMU 7.2.22, TCG.",
     ]
