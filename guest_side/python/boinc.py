@@ -121,6 +121,7 @@ class error(Exception):  # PyBOINC's name
 _fraction = _UNSET
 _fpops = _UNSET
 _intops = _UNSET
+_by_status = (_UNSET, _UNSET)  # of boinc_report_app_status, and what `_fraction` was then: as long as that stays
 _idle = False  # our thread wants to be woken by a change
 
 
@@ -135,6 +136,7 @@ class _State:
         self.began = 0.0
         self.period = _DEFAULT_PERIOD_S
         self.checkpoints = 0
+        self.checkpoint_cpu = 0.0  # seconds, of boinc_report_app_status
         self.told = (_UNSET, _UNSET, _UNSET)
         self.uploads: dict[str, int] = {}
         self.last = {"trickle_up": 0, "upload": 0}
@@ -217,8 +219,13 @@ def _count_or_none(value: float) -> float | None:
     return _bounded(value) if value >= 0 else None
 
 
+def _said_fraction() -> float:
+    value, then = _by_status
+    return value if value != _UNSET and then == _fraction else _fraction
+
+
 def _publish_fraction() -> None:
-    _publish("fraction_done", FractionDone(min(max(_fraction, 0.0), 1.0)))
+    _publish("fraction_done", FractionDone(min(max(_said_fraction(), 0.0), 1.0)))
 
 
 def _publish_credit() -> None:
@@ -228,7 +235,7 @@ def _publish_credit() -> None:
 def _tell_changes() -> bool:
     """Write what has changed; say whether anything had. It is not told again if the write fails."""
     with _state.lock:
-        said = (_fraction, _fpops, _intops)
+        said = (_said_fraction(), _fpops, _intops)
         before, _state.told = _state.told, said
         if said[0] != before[0]:
             _publish_fraction()
@@ -384,16 +391,17 @@ def boinc_init_options(
 
 
 def _tell_last() -> None:
-    if _fraction != _UNSET:
+    if _said_fraction() != _UNSET:
         _publish_fraction()
     _publish_credit()
 
 
 def _tell_end(code: int, message: str | None) -> None:
     """After `finished` nothing more is to be said."""
-    global _fraction
+    global _fraction, _by_status
     if code == 0:
         _fraction = 1.0
+        _by_status = (_UNSET, _UNSET)
     with _state.lock:
         _tell_last()
         _publish("finished", Finished(code, message and _one_line(message)))
@@ -570,8 +578,22 @@ def boinc_fopen(path: str, mode: str = "r") -> IO[Any]:
 
 
 def boinc_report_app_status(cpu_time: float, checkpoint_cpu_time: float, fraction_done: float) -> None:
-    """Take the fraction done; CPU time is counted outside."""
-    boinc_fraction_done(fraction_done)
+    """Report for a program that looks after others: `fraction_done`, of which `boinc_get_fraction_done` knows nothing,
+    and a checkpoint if `checkpoint_cpu_time` is more than in the last call. CPU time is counted outside. NaN is passed
+    over.
+    """
+    global _by_status
+    value = float(fraction_done)
+    if value == value:
+        _by_status = (value, _fraction)
+        if _idle:
+            _wake()
+    with _state.lock:
+        saved = checkpoint_cpu_time > _state.checkpoint_cpu
+        if saved:
+            _state.checkpoint_cpu = checkpoint_cpu_time
+    if saved:
+        boinc_checkpoint_completed()
 
 
 def boinc_need_network() -> None:

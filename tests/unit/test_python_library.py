@@ -156,6 +156,20 @@ def test_what_cannot_be_told_is_passed_over_and_what_is_out_of_bounds_is_cut(pro
     assert float(program.keys("creditreport")["fpops"]) == 1e30
 
 
+def test_a_program_that_looks_after_others(program: Program) -> None:
+    """What was reported for others used to be the program's own fraction, and their checkpoints were none."""
+    program.do("boinc_init()")
+    program.do("boinc_fraction_done(0.25)")
+    program.do("boinc_report_app_status(3, 2, 0.5)")
+    until(lambda: program.read("fraction_done") == "0.5\n")
+    assert program.do("boinc_get_fraction_done()") == "0.25"
+    until(lambda: program.keys("checkpoint").get("count") == "1")
+    program.do("boinc_report_app_status(4, 2, 0.75)")
+    program.do("boinc_fraction_done(0.875)")
+    until(lambda: program.read("fraction_done") == "0.875\n")
+    assert program.keys("checkpoint")["count"] == "1"
+
+
 def test_the_end(program: Program) -> None:
     program.do("boinc_init()")
     assert program.end("boinc_finish(300, 'an é and\\na line')") == 300 & 0xFF
