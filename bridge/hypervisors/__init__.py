@@ -252,8 +252,9 @@ class _Backend:
 _REGISTRY = {
     "qemu": _Backend(".qemu", "Qemu", programs=("qemu-system-x86_64", "qemu-img")),
     "libvirt": _Backend(".libvirt", "Libvirt", programs=("virsh", "qemu-img")),
-    # Nobody has seen a machine of it run.
+    # Nobody has seen a machine of these run.
     "virtualbox": _Backend(".virtualbox", "VirtualBox", programs=("VBoxManage", "VBoxHeadless"), detected=False),
+    "vmware": _Backend(".vmware", "VMware", programs=("vmrun",), detected=False),
     "local": _Backend(".local", "Local"),
     "plain": _Backend(".plain", "Plain"),
 }

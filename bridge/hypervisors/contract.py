@@ -32,6 +32,7 @@ from ..errors import BridgeError, HypervisorError
 from ..guest.folders import make_anew
 from ..guest.stage import stage_in
 from ..image import load_image
+from ..image.bare import load_disk
 from ..job import MachineTask
 from ..trees import remove_tree
 from . import SWITCHED_OFF, Continues, Hypervisor, MachineSpec, MachineState, Networked, Saves
@@ -45,7 +46,9 @@ WORKER = "#!/bin/sh\nwhile :; do n=$((n + 1)); echo $n > count; done\n"
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a backend is tried: in `folder`, which is empty, with `image`, the tiny one (`vmbridge image build`)."""
+    """Where a backend is tried: in `folder`, which is empty, with `image`, the tiny one (`vmbridge image build`), or a
+    disk that boots it, for those that start nothing else.
+    """
 
     backend: type[Hypervisor]
     folder: Path
@@ -121,7 +124,9 @@ def make_spec(ground: Ground, name: str = "machine") -> MachineSpec:
     (ground.folder / "worker").write_text(WORKER)
     directory = ground.folder / name
     directory.mkdir(exist_ok=True)
-    image = load_image(ground.image) if ground.backend.needs_image else None
+    image = None
+    if ground.backend.needs_image:
+        image = load_image(ground.image) if ground.image.is_dir() else load_disk(ground.image)
     job = MachineTask(ground.folder / "job.xml", "contract", ground.image, "worker")
     stage_in(job, share, agent=read_agent("x86_64" if image is None else image.arch), static_only=False)
     return MachineSpec("contract", directory, share, image, 256, 1)

@@ -7,9 +7,11 @@ script, which plays what a project's image does. No root is needed, and nothing 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-from bridge.image import cpio, init
+from bridge.image import Image, cpio, init
 from bridge.image.build import ARCH as ARCH
 from bridge.image.build import SHARE_MODULES, _busybox, _module_name, _numbered
 from bridge.image.debian import fetch, find_package, kernel_package, read_members
@@ -27,8 +29,12 @@ timeout 0
 label linux
  kernel vmlinuz
  initrd initrd
- append console=ttyS0 quiet loglevel=1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable no_timer_check panic=-1
+ append {words}
 """
+
+_WORDS = (
+    "console=ttyS0 quiet loglevel=1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable no_timer_check panic=-1"
+)
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin
@@ -49,23 +55,41 @@ cd /shared
 
 def build_disk(folder: Path, formats: tuple[str, ...] = ("qcow2",)) -> list[Path]:
     """Make the disk in `folder`, once in each of these formats of qemu-img, and return the files."""
-    linux = fetch(kernel_package(find_package("linux-image-amd64", _silent), _silent), _silent)
     busybox = fetch(find_package("busybox-static", _silent), _silent)
-    wanted = ("boot/vmlinuz-", *(f"/kernel/{below}/" for below in _FOLDERS))
-    found = read_members(linux, lambda path: any(part in path or path.startswith(part) for part in wanted))
+    found = _linux()
     modules = {_module_name(path): data for path, data in found.items() if path.endswith(".ko")}
     order = load_order(SHARE_MODULES, modules.__getitem__)
-    (kernel,) = (data for path, data in found.items() if path.startswith("boot/"))
+    initrd = cpio.archive([
+        cpio.file("init", INIT.encode(), executable=True),
+        cpio.file("bin/busybox", _busybox(busybox), executable=True),
+        cpio.file("etc/hosts", init.FILES["etc/hosts"]),
+        *_numbered("modules", order, modules),
+    ])  # fmt: skip
+    return _bootable(folder, initrd, _WORDS, formats)
+
+
+def build_tiny_disk(folder: Path, image: Image, form: str) -> Path:
+    """Make a disk that boots the system of `image`, the tiny one, by a loader, and return the file.
+
+    Its kernel is the same in the form that loaders take.
+    """
+    (disk,) = _bootable(folder, image.initramfs.read_bytes(), image.cmdline, (form,))
+    return disk
+
+
+@cache
+def _linux() -> Mapping[str, bytes]:
+    """Return what is needed of Debian's kernel; to unpack it takes seconds."""
+    package = fetch(kernel_package(find_package("linux-image-amd64", _silent), _silent), _silent)
+    wanted = ("boot/vmlinuz-", *(f"/kernel/{below}/" for below in _FOLDERS))
+    return read_members(package, lambda path: any(part in path or path.startswith(part) for part in wanted))
+
+
+def _bootable(folder: Path, initrd: bytes, words: str, formats: tuple[str, ...]) -> list[Path]:
+    (kernel,) = (data for path, data in _linux().items() if path.startswith("boot/"))
     (folder / "vmlinuz").write_bytes(kernel)
-    (folder / "initrd").write_bytes(
-        cpio.archive([
-            cpio.file("init", INIT.encode(), executable=True),
-            cpio.file("bin/busybox", _busybox(busybox), executable=True),
-            cpio.file("etc/hosts", init.FILES["etc/hosts"]),
-            *_numbered("modules", order, modules),
-        ])
-    )  # fmt: skip
-    (folder / "syslinux.cfg").write_text(_SYSLINUX)
+    (folder / "initrd").write_bytes(initrd)
+    (folder / "syslinux.cfg").write_text(_SYSLINUX.format(words=words))
     disk = folder / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(DISK_MB << 20)

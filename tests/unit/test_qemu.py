@@ -132,7 +132,8 @@ def test_local_and_plain_are_never_detected() -> None:
 
 def test_an_unknown_hypervisor_is_named() -> None:
     with pytest.raises(
-        HypervisorError, match=r"no hypervisor 'xen' here\. Choose one of: qemu, libvirt, virtualbox, local, plain"
+        HypervisorError,
+        match=r"no hypervisor 'xen' here\. Choose one of: qemu, libvirt, virtualbox, vmware, local, plain",
     ):
         load("xen")
 

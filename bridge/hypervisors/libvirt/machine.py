@@ -16,12 +16,13 @@ from xml.etree import ElementTree
 
 import psutil
 
-from ...errors import BridgeError, CommandFailed, HostError, HypervisorError, NotInstalled, NotPermitted
+from ...errors import BridgeError, CommandFailed, HostError, HypervisorError, NotInstalled
 from ...image import Image
 from ...image.bare import BareDisk
 from ...tail import Tail
 from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
 from ..child import own_cpu
+from ..foreign import is_alive, kill
 from ..qemu import snapshots, work_disk
 from ..qemu.command_line import CPU_MODELS, Accelerated
 from ..qemu.copies import Copies
@@ -41,7 +42,6 @@ FIRMWARE = Path("/usr/share/qemu/qboot.rom")
 """Boots a kernel quicker than QEMU's own; where Debian and Fedora have it."""
 
 _SLOW_S = 20.0
-_GONE_WITHIN_S = 30.0
 _FORGOTTEN_WITHIN_S = 10.0
 _CONSOLE_BYTES = 65_536
 
@@ -247,7 +247,7 @@ class Libvirt:
     @property
     def _runs(self) -> bool:
         """The machine's process is there. libvirt says that it runs for a second after it was killed."""
-        return self._process is not None and _is_alive(self._process)
+        return self._process is not None and is_alive(self._process)
 
     async def _end(self) -> None:
         """End the machine and let go of libvirt, which may hang: the process is this user's own.
@@ -258,7 +258,7 @@ class Libvirt:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result("the machine was ended")
         if self._process is not None:
-            await _kill(self._process)
+            await kill(self._process)
         if self._machine is not None:
             with contextlib.suppress(CommandFailed):  # it has noticed by itself, or will
                 await call("forget the machine", self._machine.destroy, within_s=_FORGOTTEN_WITHIN_S)
@@ -281,7 +281,7 @@ class Libvirt:
 
         await call("end a machine that was left", end)
         if (process := await asyncio.to_thread(_process_of, str(machine))) is not None:
-            await _kill(process)
+            await kill(process)
 
     # What is heard
 
@@ -403,31 +403,6 @@ def _process_of(machine: str) -> psutil.Process | None:
     """Return the QEMU of the machine with this id, if it runs on this computer."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "-uuid" in words and words[words.index("-uuid") + 1 :][:1] == [machine] and _is_alive(process):
+        if "-uuid" in words and words[words.index("-uuid") + 1 :][:1] == [machine] and is_alive(process):
             return process
     return None
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-async def _kill(process: psutil.Process) -> None:
-    """End a process; returns when it is gone.
-
-    :raise NotPermitted: it is somebody else's.
-    :raise CommandFailed: the kernel cannot end it.
-    """
-    until = time.monotonic() + _GONE_WITHIN_S
-    while _is_alive(process):
-        try:
-            process.kill()
-        except psutil.AccessDenied as error:
-            raise NotPermitted(f"the machine (process {process.pid}) may not be ended by this user") from error
-        except psutil.NoSuchProcess:
-            return
-        if time.monotonic() >= until:
-            raise CommandFailed(f"the machine (process {process.pid}) was killed and has not ended")
-        await asyncio.sleep(0.01)
