@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 GUEST := build/guest
 HOOK := $(GUEST)/x86_64/mount_hook
 IMAGE := build/image
+ARM_IMAGE := build/image-aarch64
 SYSTEM := build/system
 DEMO := build/demo
 BUNDLE := build/bundle
@@ -35,7 +36,7 @@ without_services = { [ -e $(POLICY) ] || { \
 		trap 'rm -f $(POLICY)' EXIT; printf '\#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); }; } && \
 	$(call install,$(1))
 
-.PHONY: help setup guest image package demo test check style fast integration test-libvirt test-virtualbox images e2e quits chaos fuzz bench lifecycle reference wheel clean
+.PHONY: help setup guest image package demo test check style fast integration test-libvirt test-aarch64 test-virtualbox images e2e quits chaos fuzz bench lifecycle reference wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -56,7 +57,7 @@ guest: setup  ## build/guest/ARCH: the agent, the mount hook and the fake BOINC 
 
 image: $(IMAGE)/image.json  ## build/image: the tiny image
 
-$(HOOK): $(wildcard guest_side/hook/*) guest_side/build.py | setup
+$(HOOK) $(GUEST)/aarch64/mount_hook: $(wildcard guest_side/hook/*) guest_side/build.py | setup
 	@$(MAKE) --no-print-directory guest
 
 $(IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup
@@ -124,6 +125,17 @@ $(VIRTUALBOX)/ready:
 	debootstrap --variant=minbase --components=main,contrib sid $(VIRTUALBOX) http://deb.debian.org/debian >/dev/null
 	chroot $(VIRTUALBOX) apt-get install -y -qq --no-install-recommends virtualbox >/dev/null
 	@touch $@
+
+$(ARM_IMAGE)/image.json: $(GUEST)/aarch64/mount_hook $(wildcard bridge/image/*.py) | setup
+	$(call need,qemu-img mke2fs dpkg-deb apt-get,qemu-utils e2fsprogs)
+	@$(BIN)/vmbridge image build $(ARM_IMAGE) --arch aarch64
+
+ARM_COMMANDS := qemu-system-aarch64 qemu-img ip unshare aarch64-linux-gnu-gcc
+ARM_PACKAGES := qemu-system-arm qemu-utils iproute2 util-linux gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+
+test-aarch64: guest $(ARM_IMAGE)/image.json  ## tests with aarch64 guests, emulated: the contract and whole jobs (two minutes)
+	$(call need,$(ARM_COMMANDS),$(ARM_PACKAGES))
+	@$(BIN)/pytest --numprocesses 2 tests/aarch64
 
 $(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_boot.sh | setup
 	$(call need,$(QEMU_COMMANDS) mke2fs dpkg-deb apt-get mmdebstrap,$(QEMU_PACKAGES) e2fsprogs mmdebstrap)

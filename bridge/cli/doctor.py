@@ -19,6 +19,7 @@ from .. import __version__
 from ..hypervisors.diagnosis import Diagnosis, about_the_computer, diagnose
 from ..hypervisors.facts import CLIENT, Facts
 from ..hypervisors.finding import Finding, Weight
+from ..hypervisors.qemu.probe import PROGRAMS
 from ..hypervisors.survey import survey
 from .remedies import apply, commands_of, here, line
 from .terminal import printable
@@ -35,17 +36,24 @@ _MARKS = {Weight.BLOCKS: "no machine", Weight.SLOWS: "slower", Weight.DOUBTS: "p
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option("--fix", is_flag=True, help="Do what needs no decision; without being root, say what to type.")
-def doctor(as_json: bool, fix: bool) -> None:
+@click.option(
+    "--arch",
+    type=click.Choice(tuple(PROGRAMS)),
+    default="x86_64",
+    metavar="ARCH",
+    help=f"For images of this architecture: {', '.join(PROGRAMS)}.  [default: x86_64]",
+)
+def doctor(as_json: bool, fix: bool, arch: str) -> None:
     """Say which hypervisors are here, whether each can start a machine, and if not why and what to do.
 
     Exits with 0 if a machine can be started here, with 1 if not.
     """
     logging.getLogger("bridge.hypervisors.qemu.probe").setLevel(logging.ERROR)  # all that it would say is said below
-    facts = look()
+    facts = look(arch)
     if fix and (commands := here(commands_of(worth_mending(facts)))):
         if _is_root():
             apply(commands, lambda text: click.echo(printable(text), err=True))
-            facts = look()
+            facts = look(arch)
         else:
             click.echo(f"To do it, root is needed. Type: {line(commands)}", err=True)
     click.echo(
@@ -54,12 +62,12 @@ def doctor(as_json: bool, fix: bool) -> None:
     sys.exit(0 if can_start(facts) else 1)
 
 
-def look() -> Facts:
-    """Collect the facts about this computer."""
+def look(arch: str = "x86_64") -> Facts:
+    """Collect the facts about this computer, for images of `arch`."""
     from ..image.tools import PACKAGES, found
 
     folders = [folder for folder in (_DATA, Path.cwd()) if folder.is_dir()]
-    facts = asyncio.run(survey(folders=folders, others=True, try_kvm=True))
+    facts = asyncio.run(survey(arch=arch, folders=folders, others=True, try_kvm=True))
     missing = {name: package for name, package in PACKAGES.items() if not found(name)}
     return replace(facts, tools_missing=missing)
 

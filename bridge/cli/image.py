@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from guest_side import ARCHITECTURES
+
 from ..errors import NotInstalled
 from ..image import DISK_FORMATS
 
@@ -19,6 +21,13 @@ def image() -> None:
 
 @image.command()
 @click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--arch",
+    type=click.Choice(ARCHITECTURES),
+    default=ARCHITECTURES[0],
+    metavar="ARCH",
+    help=f"The guest's processor: {', '.join(ARCHITECTURES)}.  [default: {ARCHITECTURES[0]}]",
+)
 @click.option("--packages", multiple=True, metavar="NAMES", help="Debian packages in it: python3,gfortran")
 @click.option("--files", type=EXISTING, metavar="DIR", help="A folder whose content is laid over the root folder.")
 @click.option(
@@ -40,6 +49,7 @@ def image() -> None:
 )
 def build(
     directory: Path,
+    arch: str,
     packages: tuple[str, ...],
     files: Path | None,
     first_boot: Path | None,
@@ -48,8 +58,8 @@ def build(
 ) -> None:
     """Build an image into DIR.
 
-    Without options it is the tiny one: a kernel and a minimal system from Debian packages, for static programs. With
-    any of them it is a Debian 12 system with these packages, which is then tried.
+    Without options, or with --arch alone, it is the tiny one: a kernel and a minimal system from Debian packages, for
+    static programs. With any other it is a Debian 12 system with these packages, for x86_64, which is then tried.
     """
     from ..image.build import build_image
     from ..image.system import System, joined
@@ -57,7 +67,7 @@ def build(
     system = None
     if packages or files or first_boot or disk_format or mirrors:
         system = System(joined(packages), files, first_boot, mirrors, disk_format or "qcow2")
-    built = build_image(directory, progress=click.echo, system=system)
+    built = build_image(directory, progress=click.echo, system=system, arch=arch)
     click.echo(f"{directory}: an image for {built.arch}. Name it in a job file: <image>{directory.resolve()}</image>")
     if system is not None:
         _try(directory)

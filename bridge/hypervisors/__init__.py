@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import platform
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from ..image.bare import BareDisk
 
 logger = getLogger(__name__)
+
+HOST_ARCH = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+"""This computer's architecture, in the words of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +253,10 @@ class _Backend:
     detected: bool = True
 
 
+_EMULATOR = "qemu-system-aarch64" if HOST_ARCH == "aarch64" else "qemu-system-x86_64"
+
 _REGISTRY = {
-    "qemu": _Backend(".qemu", "Qemu", programs=("qemu-system-x86_64", "qemu-img")),
+    "qemu": _Backend(".qemu", "Qemu", programs=(_EMULATOR, "qemu-img")),
     "libvirt": _Backend(".libvirt", "Libvirt", programs=("virsh", "qemu-img")),
     # Nobody has seen a machine of these run.
     "virtualbox": _Backend(".virtualbox", "VirtualBox", programs=("VBoxManage", "VBoxHeadless"), detected=False),

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from ..errors import BridgeError, CommandFailed, HypervisorError
-from . import DETECTED, load, third_parties
+from . import DETECTED, HOST_ARCH, load, third_parties
 from .child import Child, clean_environment
 from .devices import account, device, groups, me
 from .facts import CLIENT, Access, Answer, Facts, Host, Libvirt, Qemu, VirtualBox, VMware, last_line, version_in
@@ -116,7 +116,7 @@ async def _host(folders: Iterable[Path]) -> Host:
     mine = me()
     return Host(
         system=platform.system(),
-        machine={"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine()),
+        machine=HOST_ARCH,
         kernel=platform.release(),
         flags=flags_in(_text("/proc/cpuinfo")),
         modules=frozenset(name for name in _MODULES if Path("/sys/module", name).exists()),
@@ -203,12 +203,12 @@ async def _qemu(arch: str, try_kvm: bool) -> Qemu:
     version, nine, networks, accelerators, places = await asyncio.gather(
         ask(emulator, "--version"),
         ask(emulator, "-device", "virtio-9p-pci,help"),
-        ask(emulator, "-netdev", "help"),
+        ask(emulator, "-netdev", "help", "-machine", "none"),
         ask(emulator, "-accel", "help"),
         ask(emulator, "-L", "help"),
     )
     runs, said = None, ""
-    if try_kvm and version.good and kvm.access is Access.OPENS and platform.machine() == arch:
+    if try_kvm and version.good and kvm.access is Access.OPENS and arch == HOST_ARCH == "x86_64":
         found = Accelerated(Path(shutil.which(emulator) or emulator), version_in(version.said) or "", "kvm")
         try:
             runs, said = await probe.comes_up(found, None)

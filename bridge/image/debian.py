@@ -22,7 +22,8 @@ from .tools import output_of, run
 Progress = Callable[[str], None]
 
 ARCHITECTURE = "amd64"
-"""Packages are asked for by this name, whatever machine the image is built on."""
+ARCHITECTURES = {"x86_64": ARCHITECTURE, "aarch64": "arm64"}
+"""Debian's names: packages are asked for by them, whatever machine the image is built on."""
 
 _RENEW = "Renew them: sudo apt-get update"
 
@@ -35,29 +36,43 @@ class Package:
     version: str
     depends: str
     sha256: str
+    architecture: str = ARCHITECTURE
 
     @property
     def file_name(self) -> str:
         """Its name in the cache; a version's colon is no good in a file name."""
-        return f"{self.name}_{self.version.replace(':', '%3a')}_{ARCHITECTURE}.deb"
+        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
 
 
-def find_package(name: str, progress: Progress) -> Package:
-    """Return the newest version of `name`. Root's missing package lists are fetched.
+def find_package(name: str, progress: Progress, architecture: str = ARCHITECTURE) -> Package:
+    """Return the newest version of `name`. Root's missing package lists are fetched, and lists of our own.
 
     :raise ImageError: there are no package lists, or they hold no such package; says what to type.
     """
-    described = _describe(name)
-    if described is None and os.geteuid() == 0:
+    described = _describe(name, architecture)
+    if described is None and (os.geteuid() == 0 or _lists(architecture) is not None):
         progress("fetching the package lists")
-        run("apt-get", "-q", "update")
-        described = _describe(name)
+        run("apt-get", "-q", *_apt(architecture), "update")
+        described = _describe(name, architecture)
     if described is None:
-        raise ImageError(f"apt knows no package {name}:{ARCHITECTURE}. Fetch the package lists: sudo apt-get update")
+        raise ImageError(f"apt knows no package {name}:{architecture}. Fetch the package lists: sudo apt-get update")
     try:
-        return Package(name, described["Version"], described.get("Depends", ""), described["SHA256"])
+        return Package(name, described["Version"], described.get("Depends", ""), described["SHA256"], architecture)
     except KeyError as missing:
         raise ImageError(f"the package lists give no {missing.args[0]} for {name}. {_RENEW}") from None
+
+
+def renew_lists(architecture: str, progress: Progress) -> None:
+    """Fetch our own package lists, which nobody else renews; those of the computer are its administrator's.
+
+    :raise ImageError: they cannot be fetched.
+    """
+    if (folder := _lists(architecture)) is not None:
+        progress(f"fetching the package lists for {architecture}")
+        for below in ("lists/partial", "cache/archives/partial"):
+            (folder / below).mkdir(parents=True, exist_ok=True)
+        (folder / "status").touch()
+        run("apt-get", "-q", *_apt(architecture), "update")
 
 
 def kernel_package(meta: Package, progress: Progress) -> Package:
@@ -68,7 +83,7 @@ def kernel_package(meta: Package, progress: Progress) -> Package:
     found = re.search(r"\blinux-image-[0-9][^\s,|(:]*", meta.depends)
     if found is None:
         raise ImageError(f"package {meta.name} {meta.version} depends on no kernel, but on {meta.depends!r:.200}")
-    return find_package(found[0], progress)
+    return find_package(found[0], progress, meta.architecture)
 
 
 def fetch(package: Package, progress: Progress) -> Path:
@@ -122,9 +137,36 @@ def _plain(path: str, data: bytes) -> bytes:
     return lzma.decompress(data) if path.endswith(".xz") else data
 
 
-def _describe(name: str) -> dict[str, str] | None:
+def _lists(architecture: str) -> Path | None:
+    """Return where our own package lists for an architecture are; None for the one that every Debian has lists of.
+
+    So this computer's dpkg need not learn a foreign architecture, which takes root and changes what apt does.
+    """
+    return None if architecture == ARCHITECTURE else cache_folder(os.environ).with_name(f"apt-{architecture}")
+
+
+def _apt(architecture: str) -> list[str]:
+    """Options that make apt work with our own package lists, from the servers of this computer."""
+    folder = _lists(architecture)
+    if folder is None:
+        return []
+    options = {
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "5",
+        "Dir::State": folder,
+        "Dir::State::lists": folder / "lists",
+        "Dir::State::status": folder / "status",
+        "Dir::Cache": folder / "cache",
+    }
+    return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+
+def _describe(name: str, architecture: str) -> dict[str, str] | None:
     try:
-        text = run("apt-cache", "show", "--no-all-versions", f"{name}:{ARCHITECTURE}")
+        text = run("apt-cache", *_apt(architecture), "show", "--no-all-versions", f"{name}:{architecture}")
     except ImageError:
         return None
     lines = (line.partition(": ") for line in text.split("\n\n")[0].splitlines() if not line.startswith(" "))
@@ -135,8 +177,9 @@ def _download(package: Package, folder: Path) -> None:
     try:
         # As root, apt would fetch as the user _apt, who may not write here.
         run(
-            "apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=5", "download",
-            f"{package.name}:{ARCHITECTURE}={package.version}", cwd=folder,
+            "apt-get", "-q", *_apt(package.architecture),
+            "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=5", "download",
+            f"{package.name}:{package.architecture}={package.version}", cwd=folder,
         )  # fmt: skip
     except ImageError as error:
         raise ImageError(f"{error}\nThe package lists may be old. {_RENEW}") from error

@@ -18,7 +18,7 @@ from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S, until
 from .slots import MakeSlot, Slot
 
-IMAGE = REPOSITORY / "build" / "image"
+IMAGE = Path(os.environ.get("TINY_IMAGE", REPOSITORY / "build" / "image"))
 BOINC_DEV = Path(os.environ.get("BOINC_DEV", REPOSITORY / "build" / "boinc"))
 VMBRIDGE = [sys.executable, "-c", "from bridge.cli import main; main()"]
 ENVIRONMENT = {

@@ -163,19 +163,19 @@ def test_a_dynamic_program_is_refused_at_staging(make_job: MakeJob, library: Pat
 
 
 def test_of_several_images_the_first_that_can_be_booted(make_job: MakeJob, image: Path, tmp_path: Path) -> None:
-    arm = tmp_path / "arm"
-    arm.mkdir()
+    other = tmp_path / "other"
+    other.mkdir()
     for file in image.iterdir():
-        (arm / file.name).symlink_to(file)
-    (arm / "image.json").unlink()
-    (arm / "image.json").write_text((image / "image.json").read_text().replace('"x86_64"', '"aarch64"'))
+        (other / file.name).symlink_to(file)
+    (other / "image.json").unlink()
+    (other / "image.json").write_text((image / "image.json").read_text().replace('"x86_64"', '"riscv64"'))
     missing = tmp_path / "missing"
     output = "<copy_file_from_VM>out</copy_file_from_VM>"
-    job = make_job("uname -m > out", f"<image>{missing}</image><image>{image}</image>{output}", image_path=arm)
+    job = make_job("uname -m > out", f"<image>{missing}</image><image>{image}</image>{output}", image_path=other)
     done = job.run("--hypervisor", "qemu")
     assert done.returncode == 0, done.stderr
     assert (job.path / "out").read_text() == "x86_64\n"
-    assert f"the image {arm} cannot be booted here: it is for aarch64, and QEMU here boots x86_64" in done.stderr
+    assert f"the image {other} cannot be booted here: it is for riscv64, and QEMU here boots x86_64" in done.stderr
 
 
 def test_the_work_disk_is_the_machines_own_and_empty_each_time(make_job: MakeJob) -> None:

@@ -96,7 +96,7 @@ case "$*" in
     --version) echo QEMU emulator version 9.9.1 ;;
     "-L help") echo {tmp_path} ;;
     "-accel help") printf 'Accelerators supported in QEMU binary:\\ntcg\\n' ;;
-    "-netdev help") printf 'Available netdev backend types:\\nsocket\\n' ;;
+    "-netdev help"*) printf 'Available netdev backend types:\\nsocket\\n' ;;
     *) echo "Device 'virtio-9p-pci' not found" >&2; exit 1 ;;
 esac"""
     stubs(tmp_path, monkeypatch, {"qemu-system-x86_64": script, "qemu-img": "exit 1"})

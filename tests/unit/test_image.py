@@ -17,7 +17,7 @@ import pytest
 from bridge.errors import ImageError, NotInstalled
 from bridge.image import Image, cpio, debian, load_image, modules, tools
 from bridge.image.elf import ENOUGH, UNKNOWN_INTERPRETER, needs_interpreter
-from bridge.image.kernel import decompress
+from bridge.image.kernel import decompress, plain
 
 # --- image.json ---
 
@@ -252,6 +252,14 @@ def test_what_is_no_such_kernel_is_refused(content: bytes, said: str) -> None:
         decompress(content)
 
 
+def test_a_kernel_for_aarch64_is_taken_as_it_is() -> None:
+    kernel = bytes(0x38) + b"ARM\x64" + bytes(99)
+    assert plain(kernel, "aarch64") == kernel
+    for other in (b"", b"\x1f\x8b gzip", vmlinuz(lzma.compress(b"\x7fELF"))):
+        with pytest.raises(ValueError, match="not an uncompressed Linux kernel for aarch64"):
+            plain(other, "aarch64")
+
+
 # --- modules.py ---
 
 MODULES = {
@@ -385,6 +393,27 @@ def test_root_without_package_lists_fetches_them(
     assert found == debian.Package("linux-image-amd64", "1:2", "linux-image-6.1.0-1-amd64 (= 1:2)", "00")
     assert found.file_name == "linux-image-amd64_1%3a2_amd64.deb"
     assert debian.kernel_package(found, silent).name == "linux-image-6.1.0-1-amd64"
+
+
+def test_packages_for_another_architecture_come_by_lists_of_our_own(
+    apt: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So dpkg need not be told of that architecture, and no root is needed."""
+    state = tmp_path / "cache/vmbridge/apt-arm64"
+    said = tmp_path / "said"
+    apt("apt-get", f'echo "$*" >>{said}; : >{state}/lists/there')
+    described = "Version: 2\nDepends: linux-image-6.1.0-1-arm64 (= 2)\nSHA256: 00"
+    apt("apt-cache", f"[ -e {state}/lists/there ] || exit 100; case \"$*\" in *:arm64) echo '{described}' ;; esac")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    debian.renew_lists("arm64", silent)
+    found = debian.find_package("linux-image-arm64", silent, "arm64")
+    assert found.file_name == "linux-image-arm64_2_arm64.deb"
+    assert debian.kernel_package(found, silent).architecture == "arm64"
+    (update,) = said.read_text().splitlines()
+    assert update.endswith(" update") and f"Dir::State={state} " in update
+    assert "APT::Architectures=arm64" in update and (state / "status").read_text() == ""
+    debian.renew_lists("amd64", silent)
+    assert len(said.read_text().splitlines()) == 1, "the computer's own lists are its administrator's"
 
 
 def test_a_download_that_is_not_what_the_lists_promise_is_not_kept(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import Hindered, ImageError
+from bridge.hypervisors import HOST_ARCH
 from bridge.hypervisors.qemu import Qemu
 from bridge.image import Image, ImageMissing
 from bridge.image.bare import BareDisk
@@ -19,7 +20,7 @@ def image(name: str, arch: str = "x86_64", disk_format: str = "qcow2") -> Image:
 
 
 HERE = {
-    "arm": image("arm", arch="aarch64"),
+    "riscv": image("riscv", arch="riscv64"),
     "vdi": image("vdi", disk_format="vdi"),
     "tiny": image("tiny"),
     "other": image("other"),
@@ -44,7 +45,7 @@ def chosen(*names: str) -> str:
         ("tiny", ("tiny",)),
         ("tiny", ("tiny", "other")),
         ("other", ("other", "tiny")),
-        ("tiny", ("arm", "tiny")),
+        ("tiny", ("riscv", "tiny")),
         ("tiny", ("not_shipped", "tiny")),
         ("vdi", ("vdi", "tiny")),  # QEMU boots it as it is
         ("tiny", ("tiny", "broken")),  # nobody looks at it
@@ -66,14 +67,26 @@ def test_a_hypervisor_that_takes_no_disk_of_another() -> None:
 def test_none_that_can_be_booted(caplog: pytest.LogCaptureFixture) -> None:
     """A matter for a person: no waiting makes an image another one, and it is no fault of the job."""
     with pytest.raises(Hindered) as raised:
-        chosen("arm", "not_shipped")
+        chosen("riscv", "not_shipped")
     assert verdict_on(raised.value) == TemporaryExit(
         3600.0,
-        "No image of the job can be booted here: it is for aarch64, and QEMU here boots x86_64. Images are never "
-        "converted: install a hypervisor that boots it, or tell the project.",
+        "No image of the job can be booted here: it is for riscv64, and QEMU here boots x86_64, aarch64. Images are "
+        "never converted: install a hypervisor that boots it, or tell the project.",
         notice=True,
     )
-    assert "the image arm cannot be booted here: it is for aarch64" in caplog.text
+    assert "the image riscv cannot be booted here: it is for riscv64" in caplog.text
+
+
+def test_an_emulator_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one for this computer's own architecture is what QEMU is found by, and the probe tells that it is missing."""
+    native, foreign = ("aarch64", "x86_64") if HOST_ARCH == "aarch64" else ("x86_64", "aarch64")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Qemu.refuses(image("own", arch=native)) is None
+    package = {"aarch64": "qemu-system-arm", "x86_64": "qemu-system-x86"}[foreign]
+    said = f"it is for {foreign}, and qemu-system-{foreign} is not in PATH (Debian: {package})"
+    assert Qemu.refuses(image("other", arch=foreign)) == said
+    (tmp_path / f"qemu-system-{foreign}").touch(0o755)
+    assert Qemu.refuses(image("other", arch=foreign)) is None
 
 
 def test_none_that_is_there() -> None:
@@ -86,7 +99,7 @@ def test_none_that_is_there() -> None:
 def test_a_broken_one_is_not_passed_over() -> None:
     """It would be found out on those computers only whose hypervisor wants it."""
     with pytest.raises(ImageError, match="is not JSON"):
-        chosen("arm", "broken", "tiny")
+        chosen("riscv", "broken", "tiny")
 
 
 def test_qemu_and_bare_disks() -> None:

@@ -75,6 +75,24 @@ def test_the_guest_is_told_how_fast_its_clock_is_where_it_would_measure_it() -> 
     assert after("-append", line) == ["quiet"], "KVM has a clock of its own"
 
 
+def test_a_machine_for_aarch64() -> None:
+    """No firmware, no x86 devices, a fixed processor without KVM; all else is as on x86."""
+    arm = replace(TCG, program=Path("/usr/bin/qemu-system-aarch64"), arch="aarch64")
+    spec = replace(SPEC, image=replace(IMAGE, arch="aarch64"))
+    disk = Path("/slot,1/machine/work.qcow2")
+
+    def line(qemu: Accelerated) -> list[str]:
+        return machine(spec, qemu, work_disk=disk, qmp_fd=7, security_model="mapped-xattr", tsc_khz=1)
+
+    assert after("-machine", line(arm)) == ["virt,gic-version=max"] and "-bios" not in line(arm)
+    assert after("-cpu", line(arm)) == ["cortex-a72"] and after("-cpu", line(replace(arm, accelerator="kvm"))) == [
+        "host"
+    ]
+    assert after("-append", line(arm)) == ["quiet"], "it has no time-stamp counter of x86"
+    for option in ("-fsdev", "-device", "-sandbox", "-accel", "-blockdev"):
+        assert after(option, line(arm)) == after(option, words())
+
+
 def test_a_network_card_has_its_way_out_through_the_gate_and_none_in() -> None:
     line = words(gate_fds=(8, 9), network=True)
     (cable,) = after("-netdev", line)

@@ -12,7 +12,7 @@ from protocol.layout import GUEST_TAG, HOST_TAG
 
 from ...image import Image
 from .. import MachineSpec
-from ..qemu.command_line import CPU_MODELS, TB_CACHE_MB, Accelerated, kernel_words
+from ..qemu.command_line import TB_CACHE_MB, Accelerated, kernel_words
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 _NAMESPACE = uuid.UUID("3c1f0a52-7d0e-4f0c-9b25-6d1b8f3a9e41")
@@ -84,7 +84,7 @@ def domain(
     SubElement(features, "vmport", state="off")
     if qemu.accelerator == "tcg":
         _text(SubElement(features, "tcg"), "tb-cache", str(TB_CACHE_MB), unit="MiB")
-    _processor(root, qemu.accelerator)
+    _processor(root, qemu)
     _text(root, "on_poweroff", "destroy")
     _text(root, "on_reboot", "destroy" if isinstance(spec.image, Image) else "restart")
     _text(root, "on_crash", "destroy")
@@ -115,12 +115,12 @@ def _system(root: Element, spec: MachineSpec, firmware: Path | None, qemu: Accel
         _text(system, "type", "hvm", arch=image.arch, machine="pc")
 
 
-def _processor(root: Element, accelerator: str) -> None:
-    if accelerator == "kvm":
+def _processor(root: Element, qemu: Accelerated) -> None:
+    if qemu.accelerator == "kvm":
         SubElement(root, "cpu", mode="host-passthrough")
     else:
         cpu = SubElement(root, "cpu", mode="custom", match="exact", check="none")
-        _text(cpu, "model", CPU_MODELS[accelerator].partition("-")[0], fallback="forbid")
+        _text(cpu, "model", qemu.cpu.partition("-")[0], fallback="forbid")
 
 
 def _devices(root: Element, spec: MachineSpec, qemu: Accelerated, work_disk: Path) -> None:

@@ -24,11 +24,11 @@ from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
 from ..child import own_cpu
 from ..foreign import is_alive, kill
 from ..qemu import snapshots, work_disk
-from ..qemu.command_line import CPU_MODELS, Accelerated
+from ..qemu.command_line import Accelerated
 from ..qemu.copies import Copies
 from ..qemu.disks import refuse_dependent
 from ..qemu.machine import disk_too_large, security_model
-from ..qemu.probe import KVM, PROGRAMS, probe
+from ..qemu.probe import KVM, probe
 from ..qemu.tsc import frequency_khz
 from .binding import LONG_CALL_WITHIN_S, binding, call, hand_over
 from .connection import Connection
@@ -330,9 +330,9 @@ class Libvirt:
 
     @staticmethod
     def refuses(image: Image | BareDisk) -> str | None:
-        if image.arch in PROGRAMS:
+        if image.arch == "x86_64":
             return None
-        return f"it is for {image.arch}, and libvirt here boots {', '.join(PROGRAMS)}"
+        return f"it is for {image.arch}, and libvirt here boots x86_64"
 
     # Continues
 
@@ -352,7 +352,7 @@ class Libvirt:
             "libvirt": ".".join(self._version.split(".")[:2]),
             "version": ".".join(qemu.version.split(".")[:2]),
             "accelerator": qemu.accelerator,
-            "cpu": CPU_MODELS[qemu.accelerator],
+            "cpu": qemu.cpu,
             "cpus": str(self._spec.cpus),
             "memory_mb": str(self._spec.memory_mb),
             "firmware": str(_firmware() or "QEMU's"),

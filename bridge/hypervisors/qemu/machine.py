@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -19,14 +20,14 @@ from protocol.files import write_atomic
 from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
 from ...image import Image
 from ...image.bare import BareDisk
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
+from .. import HOST_ARCH, SWITCHED_OFF, Condition, MachineSpec, MachineState
 from ..child import Child, clean_environment
 from . import snapshots, work_disk
-from .command_line import CABLE, CPU_MODELS, NODE, Accelerated, machine, waits
+from .command_line import CABLE, NODE, Accelerated, machine, waits
 from .copies import Copies
 from .disks import refuse_dependent
 from .gate import Gate, OwnAddresses
-from .probe import PROGRAMS, can_network, probe
+from .probe import PROGRAMS, can_network, package_of, probe
 from .tsc import frequency_khz
 
 _QMP_WITHIN_S = 60.0
@@ -183,9 +184,13 @@ class Qemu:
 
     @staticmethod
     def refuses(image: Image | BareDisk) -> str | None:
-        if image.arch in PROGRAMS:
-            return None
-        return f"it is for {image.arch}, and QEMU here boots {', '.join(PROGRAMS)}"
+        program = PROGRAMS.get(image.arch)
+        if program is None:
+            return f"it is for {image.arch}, and QEMU here boots {', '.join(PROGRAMS)}"
+        # That for the computer's own architecture is what QEMU is found by: where it is missing, the probe says so.
+        if image.arch != HOST_ARCH and shutil.which(program) is None:
+            return f"it is for {image.arch}, and {program} is not in PATH (Debian: {package_of(program)})"
+        return None
 
     # Continues
 
@@ -220,7 +225,7 @@ class Qemu:
             # A versioned machine type belongs to each release, and its updates load each other's states.
             "version": ".".join(qemu.version.split(".")[:2]),
             "accelerator": qemu.accelerator,
-            "cpu": CPU_MODELS[qemu.accelerator],
+            "cpu": qemu.cpu,
             "cpus": str(self._spec.cpus),
             "memory_mb": str(self._spec.memory_mb),
             "image": image.digest,

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
 import re
 import shutil
 from logging import getLogger
 from pathlib import Path
 
 from ...errors import CommandFailed, NotInstalled, NotPermitted
+from .. import HOST_ARCH
 from ..child import Child, clean_environment, run_briefly
 from ..finding import Finding, Move
 from .command_line import Accelerated, base, disk_base
 
 logger = getLogger(__name__)
 
-PROGRAMS = {"x86_64": "qemu-system-x86_64"}
+PROGRAMS = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 PACKAGES = {"qemu-system-aarch64": "qemu-system-arm"}
 """Debian's, where it is not qemu-system-x86."""
 
@@ -38,8 +38,15 @@ _UP = "Unable to mount root fs"
 
 _SLOWLY = "Machines run without it, several times slower."
 
+_CONSOLES = {"x86_64": "console=ttyS0 panic=-1 reboot=t", "aarch64": "console=ttyAMA0 panic=-1"}
+
 _NOTHING_TO_BOOT = "No bootable device"
 """SeaBIOS's."""
+
+
+def package_of(program: str) -> str:
+    """Return the name of Debian's package with one of QEMU's emulators."""
+    return PACKAGES.get(program, "qemu-system-x86")
 
 
 def find(program: str) -> Path:
@@ -49,7 +56,7 @@ def find(program: str) -> Path:
     """
     found = shutil.which(program)
     if found is None:
-        packages = f"{PACKAGES.get(program, 'qemu-system-x86')} qemu-utils"
+        packages = f"{package_of(program)} qemu-utils"
         raise NotInstalled(_sentence("qemu-missing", program=program, packages=packages))
     return Path(found)
 
@@ -64,10 +71,10 @@ async def probe(arch: str, kernel: Path | None, kvm: Path = KVM, program: Path |
     program = program or find(PROGRAMS.get(arch, f"qemu-system-{arch}"))
     find("qemu-img")
     version = await _version(program)
-    candidate = Accelerated(program, version, "kvm")
+    candidate = Accelerated(program, version, "kvm", arch=arch)
     held = None
     try:
-        if platform.machine() == arch and _permitted(kvm):
+        if arch == HOST_ARCH and _permitted(kvm):
             runs, said = await comes_up(candidate, kernel)
             if runs:
                 return candidate
@@ -76,7 +83,7 @@ async def probe(arch: str, kernel: Path | None, kvm: Path = KVM, program: Path |
             logger.warning("%s %s", why.sentence, _SLOWLY)
     except NotPermitted as error:
         logger.warning("%s %s", error, _SLOWLY)
-    return Accelerated(program, version, "tcg", held)
+    return Accelerated(program, version, "tcg", held, arch)
 
 
 async def can_network(program: Path) -> None:
@@ -84,7 +91,7 @@ async def can_network(program: Path) -> None:
 
     :raise NotInstalled: it was built without user networking.
     """
-    said = await run_briefly([str(program), "-netdev", "help"])
+    said = await run_briefly([str(program), "-netdev", "help", "-machine", "none"])  # not each has one by itself
     if "user" not in said.split():
         raise NotInstalled(_sentence("qemu-no-network", program=str(program)))
 
@@ -136,7 +143,7 @@ async def comes_up(qemu: Accelerated, kernel: Path | None) -> tuple[bool, str]:
         words[words.index("-serial") + 1] = "none"  # what the firmware prints comes by the other device
         last_words = _NOTHING_TO_BOOT
     else:
-        words = [*base(qemu), "-m", "128M", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 reboot=t"]
+        words = [*base(qemu), "-m", "128M", "-kernel", str(kernel), "-append", _CONSOLES[qemu.arch]]
         last_words = _UP
     try:
         await child.start(words, env=clean_environment())
