@@ -48,10 +48,15 @@ exec libvirtd --pid-file "$1/pid" --config /etc/libvirt/libvirtd.conf
 _MOUNTS = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
 
 
-def missing() -> str | None:
-    """Say why there can be none here; None if there can."""
+def forbidden() -> str | None:
+    """Say why we may not have one here; None if we may. A container often may not."""
     if os.geteuid() != 0 or subprocess.run(_MOUNTS, capture_output=True, check=False).returncode != 0:
         return "only root can give libvirtd a file system of its own"
+    return None
+
+
+def missing() -> str | None:
+    """Say what is not installed for one; None if all is there."""
     if absent := [program for program in ("libvirtd", "virsh", "qemu-img") if shutil.which(program) is None]:
         return f"{', '.join(absent)} not installed: make test-libvirt installs it"
     try:

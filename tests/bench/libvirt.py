@@ -32,7 +32,7 @@ def measure() -> list[Figure]:
     libvirt waits until the dead process has been waited for, which some containers' first process does late.
     """
     samples: dict[str, dict[str, list[float]]] = {}
-    if libvirtd.missing() is None:
+    if libvirtd.forbidden() is None and libvirtd.missing() is None:
         with tempfile.TemporaryDirectory(prefix="lv") as folder, libvirtd.daemon(Path(folder)) as (uri, _):
             before = os.environ.get("LIBVIRT_DEFAULT_URI")
             os.environ["LIBVIRT_DEFAULT_URI"] = uri

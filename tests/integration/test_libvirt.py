@@ -44,6 +44,8 @@ RESULT = "".join(f"step {n}\n" for n in range(1, STEPS + 1))
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[psutil.Process]:
     """A libvirtd, which is the one that everything here speaks to."""
+    if why := libvirtd.forbidden():
+        pytest.skip(why)
     if why := libvirtd.missing():
         (pytest.fail if os.environ.get("LIBVIRT_WANTED") else pytest.skip)(why)
     with (
