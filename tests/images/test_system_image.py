@@ -17,12 +17,11 @@ from bridge.image.build import build_image
 from bridge.image.system import System
 
 from ..integration.conftest import ENVIRONMENT, VMBRIDGE, JobDirectory
-from ..integration.test_going_on import App
+from ..integration.test_going_on import STEPS, App
 from ..patience import AT_MOST_S, until
 from .conftest import changed
 
 HERE = Path(__file__).parent
-STEPS = 60
 
 OUT = "<copy_file_from_VM>out.txt</copy_file_from_VM>"
 
