@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 TAIL_BYTES = 65_536
 
@@ -30,3 +32,13 @@ class Tail(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more will come."""
         self.closed.set()
+
+
+def end_of(file: Path) -> str:
+    """Return the end of what another program writes to a file; nothing if it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL_BYTES))
+            return opened.read(TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

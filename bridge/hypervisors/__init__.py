@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from protocol.layout import Share
 
-from ..errors import HypervisorError, NotInstalled
+from ..errors import HypervisorError, NotInstalled, OverBound
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -72,6 +72,11 @@ class MachineSpec:
     largest_file: int | None = None
     before: Path | None = None
     hardware: Hardware | None = None
+
+
+def disk_too_large(largest_file: int) -> OverBound:
+    """Return what `wait` raises of a disk that would grow beyond so many bytes."""
+    return OverBound(f"the machine's disk would take more than the {largest_file >> 20:,} MB that the job may have")
 
 
 SWITCHED_OFF = "the machine switched itself off"

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -317,10 +318,10 @@ async def no_machine_outlives_the_bridge(ground: Ground) -> None:
 def _hold(name: str, folder: str, image: str) -> None:
     """Start a machine, say which processes it is, and wait to be killed."""
     module, _, path = name.partition(":")
-    backend = import_module(module)
+    backend: Any = import_module(module)
     for part in path.split("."):
         backend = getattr(backend, part)
-    ground = Ground(backend, Path(folder), Path(image))  # type: ignore[arg-type]
+    ground = Ground(backend, Path(folder), Path(image))
 
     async def hold() -> None:
         async with machine(ground) as (found, _):

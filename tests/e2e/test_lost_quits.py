@@ -38,7 +38,7 @@ def test_nothing_is_lost_when_a_quit_is(slower: Rig, tmp_path: Path) -> None:
     job = begun(slower, science.job("quitter", steps=30 * (QUITS + 1)))
     lost, shown = 0, 0.0
     for quits in range(QUITS):
-        client.wait(lambda: said(client).count("-> running: up") > quits, "the guest speaks")  # noqa: B023
+        client.wait(lambda: said(client).count("-> running: up") > quits, "the guest speaks")  # noqa: B023  # used up in this turn
         goes_on(slower, job, shown)
         before = said(client)
         client.quit()
@@ -47,7 +47,7 @@ def test_nothing_is_lost_when_a_quit_is(slower: Rig, tmp_path: Path) -> None:
         lost += "the client says quit" not in told
         assert taken(told), f"nothing was saved: {told}"
         client.start()
-        client.wait(lambda: len(restored(said(client))) > quits, "the machine is restored")  # noqa: B023
+        client.wait(lambda: len(restored(said(client))) > quits, "the machine is restored")  # noqa: B023  # likewise
         number, done = restored(said(client))[-1]
         assert number == taken(told)[-1]
         assert done >= round(shown, 3), f"shutdown {quits + 1}: {shown:.2%} were done, and {done:.1%} are now"

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -221,9 +222,9 @@ class Booting(VirtualBox):
     ],
     ids=lambda body: body.__name__,
 )
-def test_contract(body: object, tmp_path: Path, image: Path, programs: Path) -> None:
+def test_contract(body: Any, tmp_path: Path, image: Path, programs: Path) -> None:
     """Those cases for which nothing need be in the machine."""
-    Case(body, lambda backend: True)(Ground(Booting, tmp_path, image))  # type: ignore[arg-type]
+    Case(body, lambda backend: True)(Ground(Booting, tmp_path, image))
 
 
 def test_a_machine_that_switches_itself_off(spec: MachineSpec, programs: Path) -> None:

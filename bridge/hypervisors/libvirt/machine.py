@@ -20,14 +20,14 @@ from ...errors import BridgeError, CommandFailed, HostError, HypervisorError, No
 from ...image import Image
 from ...image.bare import BareDisk
 from ...tail import Tail
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
 from ..child import own_cpu
 from ..foreign import is_alive, kill
 from ..qemu import snapshots, work_disk
 from ..qemu.command_line import Accelerated
 from ..qemu.copies import Copies
 from ..qemu.disks import refuse_dependent
-from ..qemu.machine import disk_too_large, security_model
+from ..qemu.machine import security_model
 from ..qemu.probe import KVM, probe
 from ..qemu.tsc import frequency_khz
 from .binding import LONG_CALL_WITHIN_S, binding, call, hand_over

@@ -17,10 +17,10 @@ from qemu.qmp import EventListener, Message, QMPClient, QMPError
 
 from protocol.files import write_atomic
 
-from ...errors import BridgeError, CommandFailed, HostError, NotPermitted, OverBound
+from ...errors import BridgeError, CommandFailed, HostError, NotPermitted
 from ...image import Image
 from ...image.bare import BareDisk
-from .. import HOST_ARCH, SWITCHED_OFF, Condition, MachineSpec, MachineState
+from .. import HOST_ARCH, SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
 from ..child import Child, clean_environment
 from . import snapshots, work_disk
 from .command_line import CABLE, NODE, Accelerated, machine, waits
@@ -292,11 +292,6 @@ class Qemu:
                 await asyncio.wait_for(self._child.wait(), 1.0)
             said = self._child.tail.strip()[-600:] or str(error) or type(error).__name__
             raise CommandFailed(f"QEMU failed at {doing}: {said}") from error
-
-
-def disk_too_large(largest_file: int) -> OverBound:
-    """Say that a machine's disk would grow beyond so many bytes."""
-    return OverBound(f"the machine's disk would take more than the {largest_file >> 20:,} MB that the job may have")
 
 
 class _Monitor:

@@ -19,15 +19,15 @@ from typing import ClassVar
 
 from protocol.files import write_atomic
 
-from ...errors import CommandFailed, HostError, HypervisorError, OverBound
+from ...errors import CommandFailed, HostError, HypervisorError
 from ...host.leftovers import end_leftovers
 from ...host.program import Program
 from ...host.tree import Tree, tree_of
 from ...image import Image
 from ...image.bare import BareDisk
-from ...tail import TAIL_BYTES, Tail
+from ...tail import Tail, end_of
 from ...trees import remove_tree
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
 from ..child import clean_environment
 from ..facts import version_in
 from .manage import end_service, find, has_registry, manage
@@ -176,7 +176,7 @@ class VirtualBox:
         limit = self._spec.largest_file
         for name in (DISK, CONSOLE):
             if limit is not None and _size(self._spec.directory / name) > limit:
-                raise OverBound(f"the machine's disk would take more than the {limit >> 20:,} MB that the job may have")
+                raise disk_too_large(limit)
         async with self._telling:
             if self._state is not MachineState.RUNNING or not self._runs:
                 return
@@ -213,7 +213,7 @@ class VirtualBox:
         started = self._state in (MachineState.RUNNING, MachineState.PAUSED)
         state = MachineState.GONE if started and not self._runs else self._state
         cpu_seconds = 0.0 if self._tree is None else self._tree.cpu_seconds()
-        return Condition(state, cpu_seconds, _end_of(self._spec.directory / CONSOLE) or self._tail.text)
+        return Condition(state, cpu_seconds, end_of(self._spec.directory / CONSOLE) or self._tail.text)
 
     # Particular
 
@@ -259,12 +259,3 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
-
-
-def _end_of(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL_BYTES))
-            return opened.read(TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -21,12 +21,11 @@ from ...host.program import Program
 from ...host.tree import Tree, tree_of
 from ...image import Image
 from ...image.bare import BareDisk
-from ...tail import TAIL_BYTES
+from ...tail import end_of
 from ...trees import remove_tree
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
 from ..child import clean_environment, own_cpu, run_briefly
 from ..foreign import gone_within, is_alive, kill
-from ..qemu.machine import disk_too_large
 from . import delta
 from .vmx import CONSOLE, DISK, LOG, VMX, disk_is_full, ended_in_order, exports, refusal, table, written
 
@@ -140,7 +139,7 @@ class VMware:
         finally:
             pipe.close()
         if status != b"0\n":
-            raise _explained(_end_of(said), _end_of(directory / LOG))
+            raise _explained(end_of(said), end_of(directory / LOG))
         self._process = await asyncio.to_thread(_process_of, self._vmx)
         if self._process is None:
             raise CommandFailed("vmrun has started the machine, and it is not there")
@@ -212,7 +211,7 @@ class VMware:
         started = self._state in (MachineState.RUNNING, MachineState.PAUSED)
         state = MachineState.GONE if started and not runs else self._state
         other_pid = self._process.pid if runs and self._process is not None and not self._is_ours else None
-        return Condition(state, self._cpu_seconds, _end_of(self._spec.directory / CONSOLE), other_pid)
+        return Condition(state, self._cpu_seconds, end_of(self._spec.directory / CONSOLE), other_pid)
 
     # Particular
 
@@ -232,7 +231,7 @@ class VMware:
 
     @property
     def _log(self) -> str:
-        return _end_of(self._spec.directory / LOG)
+        return end_of(self._spec.directory / LOG)
 
     async def _vmrun(self, *words: object) -> str:
         return await run_briefly(_words(*words))
@@ -301,12 +300,3 @@ def _explained(said: str, log: str) -> CommandFailed:
     finding = recognised(said) or recognised(log)
     known = "" if finding is None else f"{finding.sentence} "
     return CommandFailed(f"{known}vmrun failed at start: {said.strip()[-300:]}")
-
-
-def _end_of(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL_BYTES))
-            return opened.read(TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""
