@@ -231,6 +231,9 @@ void life_child(struct agent *agent, pid_t pid, int status, double cpu_seconds);
 void life_fail(struct agent *agent, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Make the machine's disk durable. In a process of the volunteer's own system it is not ours to sync all disks. */
+void sync_machine(const struct agent *agent);
+
 /* ----------------------------------------------------------- command.c -- */
 
 /* Read `command`; a new one is left in agent->command. */

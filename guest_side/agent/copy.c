@@ -232,8 +232,7 @@ static void collect(const struct agent *agent)
     collect_outputs(&agent->task, work, guest);
     collect_stderr(&agent->task, work, guest);
     /* The machine of a later task goes on with this disk, and this one just ends. */
-    if (agent->options.machine)
-        sync();
+    sync_machine(agent);
 }
 
 static const char *uploaded; /* the child's copy of our memory has it too */

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import zipfile
 from pathlib import Path
 
@@ -86,14 +88,63 @@ def is_right(slot: Slot) -> None:
     assert (slot.read("wrapper_checkpoint.txt") or "").startswith("4 ")
 
 
-@pytest.mark.parametrize("hypervisor", ["local", "qemu"])
-def test_tasks_share_the_disk_of_their_machine(make_slot: MakeSlot, image: Path, hypervisor: str) -> None:
+@pytest.fixture(params=["local", "qemu"])
+def hypervisor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What machines run on; QEMU with a slow disk, which writes down what it does."""
+    if request.param == "qemu":
+        program = shutil.which("qemu-system-x86_64")
+        (tmp_path / "slow").mkdir()
+        slow = tmp_path / "slow/qemu-system-x86_64"
+        slow.write_text(SLOW_DISK.replace("PROGRAM", repr(program)).replace("TRACES", repr(str(tmp_path / "trace"))))
+        slow.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    return str(request.param)
+
+
+SLOW_DISK = f"""#!{sys.executable}
+import os, sys
+node, *words = "", *sys.argv[1:]
+for at, word in enumerate(words):
+    if word.startswith("driver=qcow2,"):
+        words[at], node = word.split(",node-name=")
+        words[at] += ",node-name=fast"
+if node:
+    words += ["-object", "throttle-group,id=slow,x-iops-write=30"]
+    words += ["-blockdev", "driver=throttle,throttle-group=slow,file=fast,node-name=" + node]
+    for event in ("virtio_blk_handle_write", "virtio_blk_rw_complete", "qcow2_cache_flush"):
+        words += ["-trace", event]
+    words += ["-D", TRACES + "." + str(os.getpid())]
+os.execv(PROGRAM, [PROGRAM, *words])
+"""
+
+
+def unflushed(trace: str) -> int:
+    """Return how many writes came to their end after the last flush of a disk's cache."""
+    count, writes = 0, set()
+    for event, *words in map(str.split, trace.splitlines()):
+        if event == "qcow2_cache_flush":
+            count = 0
+        elif event == "virtio_blk_handle_write":
+            writes.add(words[words.index("req") + 1])
+        elif (request := words[words.index("req") + 1]) in writes:
+            writes.remove(request)
+            count += 1
+    return count
+
+
+def test_tasks_share_the_disk_of_their_machine(
+    make_slot: MakeSlot, image: Path, hypervisor: str, tmp_path: Path
+) -> None:
+    """A machine ended while QEMU still had folders of its disk in a cache: one sync() flushes before it writes them."""
     slot = tasks(make_slot, image, hypervisor)
     slot.go()
     slot.run()
     is_right(slot)
     told = slot.stderr()
     assert "task 1 of 4: prepare, on this host" in told and "task 4 of 4: second, in the machine" in told
+    traces = [trace.read_text() for trace in tmp_path.glob("trace.*")]
+    assert len(traces) == (2 if hypervisor == "qemu" else 0)
+    assert all("handle_write" in trace and not unflushed(trace) for trace in traces)
 
 
 @pytest.mark.parametrize("how", ["quit", "kill"])
