@@ -12,8 +12,10 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from protocol.errors import RemoteProtocolError
 from protocol.files import Door, sync_file, sync_folder, unfinished, write_atomic
@@ -27,8 +29,14 @@ from .job.patterns import file_pattern
 
 logger = getLogger(__name__)
 
+Pace = Callable[[], None]
+"""What is called again and again while an archive is worked on: it waits while that is to stand still, and raises what
+ends it."""
+
 INITIAL_FILES = "initial_file_list"
 _LIST_LIMIT = 16 << 20
+_LINK_LIMIT = 1 << 16
+_PIECE = 1 << 18
 
 _UNFINISHED = frozenset(unfinished(Path(name)).name for name in (DONE, INITIAL_FILES, GRAPHICS_STATUS))
 """These come and go while files are packed."""
@@ -41,12 +49,12 @@ _IN_THE_WAY = frozenset({None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.
 """The numbers of errors that are not the disk's but the archive's; what is broken in a .bz2 has none."""
 
 
-def unpack(job: Job) -> None:
+def unpack(job: Job, pace: Pace) -> None:
     """Unpack the archives of `job`, over what is there, and note what its directory holds then, unless that was noted.
     Results that are packed already are an older run's, of which nothing is recorded; they go.
 
-    The archives themselves stay. May be called again, also by a job that begins anew: the same comes out. One of which
-    the slot knows nothing is left out: not every work unit may have it.
+    The archives themselves stay. May be called again, also by a job that begins anew, and after `pace` has ended it:
+    the same comes out. One of which the slot knows nothing is left out: not every work unit may have it.
 
     :raise JobFileError: one is broken, encrypted, or would write over a file of the bridge or the client.
     :raise HostError: the disk does not allow it.
@@ -62,7 +70,7 @@ def unpack(job: Job) -> None:
             with host_trouble(f"unpack {name}"), zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
                     try:
-                        _unpack_member(job, name, archive, member)
+                        _unpack_member(job, name, archive, member, pace)
                     except OSError as error:
                         if error.errno not in _IN_THE_WAY:
                             raise
@@ -79,7 +87,7 @@ def unpack(job: Job) -> None:
             write_atomic(job.directory / INITIAL_FILES, os.fsencode(data), durable=True)
 
 
-def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, pace: Pace) -> None:
     target = job.directory / member.filename
     slot = Path(os.path.realpath(job.directory))
     there = Path(os.path.realpath(target.parent), target.name)  # the archive may hold links to folders
@@ -94,13 +102,19 @@ def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfil
         target.unlink(missing_ok=True)  # it may not be writable, or be a link
     if stat.S_ISLNK(mode):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(os.fsdecode(archive.read(member)))
+        with archive.open(member) as source:
+            target.symlink_to(os.fsdecode(source.read(_LINK_LIMIT)))  # too long for any system, where it is longer
         if not _inside(job.directory, target):
             target.unlink()
             problem = f"{name} holds {member.filename!r}, a link that leads out of the job's directory"
             raise JobFileError(job.file, 0, "unzip_input", problem)
         return
-    archive.extract(member, job.directory)
+    if member.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member) as source, target.open("xb") as made:
+            _copy(source, made, pace)
     if permissions := mode & 0o777:
         target.chmod(permissions | stat.S_IRWXU if member.is_dir() else permissions)
 
@@ -110,8 +124,10 @@ def _inside(folder: Path, path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def pack(job: Job) -> None:
+def pack(job: Job, pace: Pace) -> None:
     """Pack the results of `job`, if it says so and they are not packed yet; on the disk when this returns.
+
+    When `pace` ends it there is no archive.
 
     :raise GuestError: there is nothing to be packed: the programs have not made what they should.
     :raise HostError: the disk does not allow it; there is no archive then.
@@ -132,7 +148,7 @@ def pack(job: Job) -> None:
                 f" {' or '.join(map(repr, wanted.patterns)) or 'a <filename>'}"
             )
         try:
-            _write(half, job.directory, found)
+            _write(half, job.directory, found, pace)
             half.replace(archive)
             sync_folder(archive.parent)
         except BaseException:
@@ -140,11 +156,20 @@ def pack(job: Job) -> None:
             raise
 
 
-def _write(path: Path, folder: Path, names: list[str]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+def _write(path: Path, folder: Path, names: list[str], pace: Pace) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            archive.write(folder / name, name)
+            member = zipfile.ZipInfo.from_file(folder / name, name, strict_timestamps=False)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with (folder / name).open("rb") as source, archive.open(member, "w") as packed:
+                _copy(source, packed, pace)
     sync_file(path)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], pace: Pace) -> None:
+    while piece := source.read(_PIECE):
+        pace()
+        target.write(piece)
 
 
 def _initial_files(folder: Path) -> set[str]:

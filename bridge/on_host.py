@@ -66,13 +66,13 @@ class OnHost:
         if left := end_leftovers(self.job.directory):
             raise HostError(f"processes that an earlier start of the job has left cannot be ended: {left}")
 
-    def unpack(self) -> None:
+    def unpack(self, pace: archives.Pace) -> None:
         """Unpack the job's archives."""
-        archives.unpack(self.job)
+        archives.unpack(self.job, pace)
 
-    def pack(self) -> None:
+    def pack(self, pace: archives.Pace) -> None:
         """Pack the job's results."""
-        archives.pack(self.job)
+        archives.pack(self.job, pace)
 
     def settle(self) -> None:
         """Make durable what the programs have left."""

@@ -23,6 +23,7 @@ from ..job import HostTask, Job, MachineTask
 from ..workplace import Workplace
 from .accounting import UNSPENT, Progress, Spent, at_end, shares, together
 from .audience import Audience, Told
+from .brake import Brake, GivenUp
 from .decide import End, Outcome, goes_on
 from .tables import State
 
@@ -93,14 +94,14 @@ class Means:
 
     `place` has the machine's folders, where the job has a machine; `leave_disk` clears one that was set aside.
     `unpack` unpacks the job's archives, `pack` packs its results, `settle` makes durable what the programs of this host
-    have left; all three are called in a thread.
+    have left; all three are called in a thread, the first two with what they call before each piece of their work.
     """
 
     machine_life: Callable[[MachineTask, Part], Life]
     host_life: Callable[[HostTask, Part], Life]
     beside: Callable[[tuple[HostTask, ...]], AbstractAsyncContextManager[Companions]]
-    unpack: Callable[[], None]
-    pack: Callable[[], None]
+    unpack: Callable[[Brake], None]
+    pack: Callable[[Brake], None]
     settle: Callable[[], None]
     place: Workplace | None = None
     leave_disk: Callable[[Path], Awaitable[None]] | None = None
@@ -131,6 +132,7 @@ class JobLife:
         self._told = Told(audience, Progress())
         self._life: Life | None = None
         self._beside: list[Companions] = []
+        self._brake = Brake()
         self._held = False
         self._silent = False
         self._connected: bool | None = None
@@ -161,24 +163,28 @@ class JobLife:
     def quit(self) -> None:
         """End the job soon; where that can be, it goes on from here another time."""
         self._end = self._end or Outcome(End.INTERRUPTED, "interrupted between two tasks")
+        self._brake.give_up()
         if self._life is not None:
             self._life.quit()
 
     def abort(self) -> None:
         """End the job at once; nobody wants it any more."""
         self._end = Outcome(End.ABORTED, "aborted")
+        self._brake.give_up()
         if self._life is not None:
             self._life.abort()
 
     def hold(self) -> None:
         """Let everything stand still until `release`."""
         self._held = True
+        self._brake.hold(True)
         for one in self._all():
             one.hold()
 
     def release(self) -> None:
         """Let everything run."""
         self._held = False
+        self._brake.hold(False)
         for one in self._all():
             if not self._silent or one is self._life:
                 one.release()
@@ -225,7 +231,8 @@ class JobLife:
             if (outcome := await self._run_tasks(stack)) is not None:
                 return outcome
         if not is_one_machine(self._job):
-            await asyncio.to_thread(self._means.pack)
+            if (ended := await self._at_work(self._means.pack)) is not None:
+                return ended
             await asyncio.to_thread(self._home, self._last)
         self._told.state(State.ENDED)
         return Outcome(End.SUCCESS, self._last.message or "finished", notice=self._notice)
@@ -265,7 +272,8 @@ class JobLife:
 
     async def _prepare(self) -> Outcome | None:
         """Do what comes before the first task, once."""
-        await asyncio.to_thread(self._means.unpack)
+        if (ended := await self._at_work(self._means.unpack)) is not None:
+            return ended
         for task in self._job.unzip_tasks:
             if self._end is not None:
                 return self._end
@@ -273,6 +281,14 @@ class JobLife:
             outcome = await self._live(self._means.host_life(task, part))
             if outcome.end is not End.SUCCESS:
                 return outcome
+        return None
+
+    async def _at_work(self, work: Callable[[Brake], None]) -> Outcome | None:
+        """Do something in a thread, which obeys the orders meanwhile; return what one of them made of it, or None."""
+        try:
+            await asyncio.to_thread(work, self._brake)
+        except GivenUp:
+            return self._end
         return None
 
     async def _begin_beside(self, stack: AsyncExitStack, programs: tuple[HostTask, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from bridge.done import DONE, Done, Record, Recorded, Unrecorded
 from bridge.errors import BridgeError, HostError, JobFileError
 from bridge.job import HostTask, Job, MachineTask
 from bridge.life.accounting import UNSPENT, Progress, Spent, shares, together
+from bridge.life.brake import Brake, GivenUp
 from bridge.life.decide import End, Outcome
 from bridge.life.sequence import JobLife, Means, Part, is_one_machine
 from bridge.life.tables import State
@@ -117,6 +119,7 @@ class Rig:
         self.beside_cpu_seconds = 0.0
         self.while_it_runs: Callable[[FakeLife], Awaitable[None]] = nothing
         self.while_it_is_left: Callable[[], None] = lambda: None
+        self.while_it_works: Callable[[str], None] = lambda what: None
         self.place = Workplace(folder / "shared", folder / "machine")
         self.place.machine.mkdir(exist_ok=True)
         self.life: JobLife
@@ -148,13 +151,18 @@ class Rig:
         self.log.append(f"leave {folder.name}")
         self.while_it_is_left()
 
+    def _work(self, what: str, brake: Brake) -> None:
+        self.log.append(what)
+        self.while_it_works(what)
+        brake()
+
     def run(self, job: Job, record: Record | None = None, *, spent: Spent = UNSPENT) -> Outcome:
         means = Means(
             machine_life=self._machine,
             host_life=self._begin,
             beside=lambda tasks: FakeBeside(self, [task.application for task in tasks]),
-            unpack=lambda: self.log.append("unpack"),
-            pack=lambda: self.log.append("pack"),
+            unpack=lambda brake: self._work("unpack", brake),
+            pack=lambda brake: self._work("pack", brake),
             settle=lambda: self.settled.append(Recorded(self.folder).read()),
             place=self.place,
             leave_disk=self._leave,
@@ -343,10 +351,12 @@ def test_orders_reach_whoever_runs_and_whoever_comes(tmp_path: Path) -> None:
             rig.life.connect(False)
             rig.life.hold()
             rig.life.fear()
+        else:
+            rig.life.release()  # or the results would not be packed
 
     rig.while_it_runs = orders
     rig.run(job(HOST, HOST, daemons=(HostTask("daemon"),)))
-    assert [life.orders for life in rig.lives] == [[False, "hold", "fear"], [False, "hold", "fear"]]
+    assert [life.orders for life in rig.lives] == [[False, "hold", "fear"], [False, "hold", "fear", "release"]]
     assert "hold those beside" in rig.log
 
 
@@ -401,6 +411,43 @@ def test_an_order_to_end_is_obeyed_while_a_disk_is_left(tmp_path: Path, order: s
     assert rig.run(job(MACHINE, MACHINE), Recorded(tmp_path)).end is end
     assert [life.orders for life in rig.lives] == [[], [order]]
     assert rig.life.kept is (order == "quit")
+
+
+@pytest.mark.parametrize(("order", "end"), [("quit", End.INTERRUPTED), ("abort", End.ABORTED)])
+@pytest.mark.parametrize("what", ["unpack", "pack"])
+def test_an_order_to_end_is_obeyed_while_archives_are_worked_on(
+    tmp_path: Path, what: str, order: str, end: End
+) -> None:
+    """It used to wait for gigabytes to be unpacked, until the client killed the bridge."""
+    rig = Rig(tmp_path)
+    record = Recorded(tmp_path)
+    rig.while_it_works = lambda now: getattr(rig.life, order)() if now == what else None
+    assert rig.run(job(HOST), record).end is end
+    assert rig.log[-1] == what and "home" not in rig.log
+    assert (record.read() is None) is (what == "unpack")
+    rig.while_it_works = lambda now: None
+    assert rig.run(job(HOST), record).end is End.SUCCESS
+    assert rig.log.count("host program") == 1
+
+
+def test_work_on_archives_stands_still_while_the_job_is_suspended(tmp_path: Path) -> None:
+    brake, went = Brake(), threading.Event()
+    brake.hold(True)
+
+    def work() -> None:
+        brake()
+        went.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert not went.wait(0.2)
+    brake.hold(False)
+    thread.join(60)
+    assert went.is_set()
+    brake.hold(True)
+    brake.give_up()
+    with pytest.raises(GivenUp):
+        brake()
 
 
 def test_a_job_whose_tasks_are_all_done_is_only_concluded(tmp_path: Path) -> None:
