@@ -101,7 +101,7 @@ $(BOINC)/ready:
 
 integration: guest image $(BOINC)/ready  ## tests with real QEMU
 	$(call need,c++,g++)
-	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
+	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux xorriso,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux xorriso)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/integration/test_vmware.py tests/integration
 
 LIBVIRT_PACKAGES := libvirt-daemon-system libvirt-daemon-system-sysv libvirt-clients python3-libvirt

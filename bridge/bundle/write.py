@@ -95,12 +95,11 @@ def _program_files() -> tuple[list[BundleFile], tuple[int, int]]:
 
 def _image_files(image: Image, manifest: Path) -> list[BundleFile]:
     """Return the image's files, having compared them with what its manifest promises."""
-    paths = [path for path in (image.kernel, image.initramfs, image.work_disk) if path is not None]
     promised = json.loads(manifest.read_bytes()).get("sha256")
-    for path in paths:
+    for path in image.files:
         if isinstance(promised, dict) and promised.get(path.name) not in (None, digest_of(path)):
             raise ImageError(f"{path} is not what {manifest} promises. Build the image again")
-    return [given_file(path, f"{IMAGE}/{path.name}") for path in (manifest, *paths)]
+    return [given_file(path, f"{IMAGE}/{path.name}") for path in (manifest, *image.files)]
 
 
 def _vbox_files(file: Path, tasks: Sequence[MachineTask], image: Path | None, more: Sequence[Path]) -> list[BundleFile]:

@@ -40,6 +40,7 @@ def image() -> None:
     metavar="FORMAT",
     help=f"The disk's: {', '.join(DISK_FORMATS)}.  [default: qcow2]",
 )
+@click.option("--boot-cd", is_flag=True, help="Also a CD, for hypervisors that start no kernel directly; a VMDK disk.")
 @click.option(
     "--mirror",
     "mirrors",
@@ -54,20 +55,24 @@ def build(
     files: Path | None,
     first_boot: Path | None,
     disk_format: str | None,
+    boot_cd: bool,
     mirrors: tuple[str, ...],
 ) -> None:
     """Build an image into DIR.
 
-    Without options, or with --arch alone, it is the tiny one: a kernel and a minimal system from Debian packages, for
-    static programs. With any other it is a Debian 12 system with these packages, for x86_64, which is then tried.
+    Without options, or with --arch or --boot-cd alone, it is the tiny one: a kernel and a minimal system from Debian
+    packages, for static programs. With any other it is a Debian 12 system with these packages, for x86_64, which is
+    then tried.
     """
+    if boot_cd and disk_format not in (None, "vmdk"):
+        raise click.UsageError("With --boot-cd the disk is a VMDK. Leave out --format")
     from ..image.build import build_image
     from ..image.system import System, joined
 
     system = None
     if packages or files or first_boot or disk_format or mirrors:
         system = System(joined(packages), files, first_boot, mirrors, disk_format or "qcow2")
-    built = build_image(directory, progress=click.echo, system=system, arch=arch)
+    built = build_image(directory, progress=click.echo, system=system, arch=arch, boot_cd=boot_cd)
     click.echo(f"{directory}: an image for {built.arch}. Name it in a job file: <image>{directory.resolve()}</image>")
     if system is not None:
         _try(directory)

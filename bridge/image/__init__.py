@@ -33,8 +33,9 @@ class Image:
 
     `work_disk` is a formatted disk (`work_disk_format`: qcow2, vdi or vmdk) that each machine puts an overlay over and
     that is never written; None if the machine works in its memory. With `static_programs_only` there is no dynamic
-    linker in the image (elf.py). `digest` is that of the manifest, which has the digests of all the other files: it
-    tells one image from another without reading them.
+    linker in the image (elf.py). `boot_cd` is a CD that starts the same kernel with the same initramfs on a PC with a
+    BIOS, for hypervisors that cannot be given a kernel; None if there is none. `digest` is that of the manifest, which
+    has the digests of all the other files: it tells one image from another without reading them.
     """
 
     arch: str
@@ -45,6 +46,12 @@ class Image:
     static_programs_only: bool
     digest: str
     work_disk_format: str = "qcow2"
+    boot_cd: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it consists of, beside its manifest."""
+        return tuple(file for file in (self.kernel, self.initramfs, self.work_disk, self.boot_cd) if file is not None)
 
 
 def load_image(path: Path, resolve: Callable[[Path], Path] = lambda path: path) -> Image:
@@ -96,14 +103,15 @@ class _Manifest:
         if not re.fullmatch(r"[a-z0-9_]{1,32}", arch):
             raise self._wrong("arch", "the name of an architecture")
         kernel, initramfs = self._file("kernel"), self._file("initramfs")
-        work_disk = None if self._get("work_disk") is None else self._file("work_disk")
+        work_disk, boot_cd = (None if self._get(key) is None else self._file(key) for key in ("work_disk", "boot_cd"))
         static = self._get("static_programs_only")
         if not isinstance(static, bool):
             raise self._wrong("static_programs_only", "true or false")
         disk_format = "qcow2" if self._get("work_disk_format") is None else self._text("work_disk_format")
         if disk_format not in DISK_FORMATS:
             raise self._wrong("work_disk_format", f"one of {', '.join(DISK_FORMATS)}")
-        return Image(arch, kernel, initramfs, work_disk, self._text("cmdline"), static, digest, disk_format)
+        cmdline = self._text("cmdline")
+        return Image(arch, kernel, initramfs, work_disk, cmdline, static, digest, disk_format, boot_cd)
 
     def _get(self, key: str) -> object:
         if not isinstance(self.content, dict):

@@ -20,6 +20,7 @@ from protocol.files import sync_folder
 from ..digest import sha256_of
 from ..errors import ImageError, host_trouble
 from . import DISK_FORMATS, FORMAT, KIND, MANIFEST, Image, cpio, init, kernel, load_image
+from .boot_cd import loader_packages, make_boot_cd
 from .debian import ARCHITECTURES, Progress, fetch, find_package, kernel_package, read_members, renew_lists
 from .disk import make_disk
 from .modules import load_order, slim
@@ -28,12 +29,18 @@ from .system import System, check, install, versions
 ARCH = "x86_64"
 KERNEL = "vmlinux"
 INITRAMFS = "initramfs.cpio"
-WORK_DISK = "work.qcow2"
+WORK_DISK = "work"
 WORK_LABEL = "vmbridge-work"
 SYSTEM_DISK = "system"
 SYSTEM_LABEL = "vmbridge-system"
+BOOT_CD = "boot.iso"
+CD_DISK_FORMAT = "vmdk"
+"""The disk's, beside a CD: all hypervisors that need the CD can put a disk of the machine's own over it."""
 
-_NAMES = {KERNEL, INITRAMFS, WORK_DISK, MANIFEST, *(f"{SYSTEM_DISK}.{one}" for one in DISK_FORMATS)}
+_NAMES = {
+    *(KERNEL, INITRAMFS, BOOT_CD, MANIFEST),
+    *(f"{disk}.{one}" for disk in (WORK_DISK, SYSTEM_DISK) for one in DISK_FORMATS),
+}
 _UNFINISHED = ".build-*"
 
 SHARE_MODULES = ("virtio_pci", "9pnet_virtio", "9p")
@@ -63,12 +70,15 @@ CMDLINES = {
 """The guest is not trusted, and one program is alone in it: nothing in it is worth protecting from that program."""
 
 
-def build_image(out: Path, *, progress: Progress, system: System | None = None, arch: str = ARCH) -> Image:
+def build_image(
+    out: Path, *, progress: Progress, system: System | None = None, arch: str = ARCH, boot_cd: bool = False
+) -> Image:
     """Build the image into the folder `out`, over an older one if there is one, and return it.
 
-    It is the tiny one, or holds a whole `system`, which is for x86_64. `progress` is told in a few words what is being
-    done. After a failure the older image is whole; a crash while the files are replaced leaves a folder without its
-    manifest, which is no image.
+    It is the tiny one, or holds a whole `system`, which is for x86_64. With `boot_cd`, for x86_64 also, it has a CD and
+    can be started where no kernel can be given to the hypervisor; the disk is a VMDK then, whatever the system says.
+    `progress` is told in a few words what is being done. After a failure the older image is whole; a crash while the
+    files are replaced leaves a folder without its manifest, which is no image.
 
     :raise ImageError: `out` is something else; a package is missing or not as expected; the message says what to do.
     :raise NotInstalled: a program is missing.
@@ -76,6 +86,8 @@ def build_image(out: Path, *, progress: Progress, system: System | None = None, 
     """
     if system is not None and arch != ARCH:
         raise ImageError(f"an image with a Debian system is for {ARCH}. For {arch} there is the tiny one: --arch alone")
+    if boot_cd and arch != ARCH:
+        raise ImageError(f"a boot CD is for {ARCH}. For {arch} leave out --boot-cd")
     hook, debian = _mount_hook(arch), ARCHITECTURES[arch]
     with host_trouble("build the image"):
         _refuse_foreign(out)
@@ -88,18 +100,25 @@ def build_image(out: Path, *, progress: Progress, system: System | None = None, 
         with _workshop(out) as folder:
             new = _made(folder / "new")
             unpacked = debs[busybox] if busybox is not None else None
-            _write_boot_files(new, arch, hook, unpacked, debs[linux], progress)
-            disk_format = "qcow2" if system is None else system.disk_format
+            vmlinuz = _write_boot_files(new, arch, hook, unpacked, debs[linux], progress)
+            if boot_cd:
+                progress("writing the boot CD")
+                loader = loader_packages(progress)
+                initramfs, scratch = (new / INITRAMFS).read_bytes(), _made(folder / "cd")
+                make_boot_cd(new / BOOT_CD, loader, vmlinuz, initramfs, CMDLINES[arch], scratch)
+                debs |= loader
+            disk_format = CD_DISK_FORMAT if boot_cd else "qcow2" if system is None else system.disk_format
             packages = {package.name: package.version for package in debs}
+            disk = f"{WORK_DISK if system is None else SYSTEM_DISK}.{disk_format}"
             if system is None:
                 progress("formatting the work disk")
-                make_disk(new / WORK_DISK, WORK_LABEL)
+                make_disk(new / disk, WORK_LABEL, disk_format=disk_format)
             else:
                 tree = install(system, _made(folder / "tree"), progress)
                 progress(f"writing {len(tree.nodes):,} files to the disk")
-                make_disk(new / f"{SYSTEM_DISK}.{disk_format}", SYSTEM_LABEL, tree.nodes.values(), disk_format)
+                make_disk(new / disk, SYSTEM_LABEL, tree.nodes.values(), disk_format)
                 packages |= versions(tree.text("var/lib/dpkg/status"))
-            _write_manifest(new, arch, packages, disk_format)
+            _write_manifest(new, arch, packages, disk, disk_format, static=system is None)
             _put_in_place(new, out)
     return load_image(out)
 
@@ -167,7 +186,8 @@ def _sync(file: Path) -> None:
 
 def _write_boot_files(
     folder: Path, arch: str, hook: bytes, busybox: Path | None, linux: Path, progress: Progress
-) -> None:
+) -> bytes:
+    """Write the kernel and its initramfs, and return the kernel as the package has it."""
     progress("unpacking the kernel")
     from_linux = read_members(linux, _is_wanted)
     vmlinuz = [data for path, data in from_linux.items() if path.startswith("boot/")]
@@ -181,6 +201,7 @@ def _write_boot_files(
         (folder / INITRAMFS).write_bytes(_initramfs(hook, beside, modules))
     except ValueError as error:
         raise ImageError(f"{linux} is not as expected: {error}. Report this to the bridge's developers") from error
+    return vmlinuz[0]
 
 
 def _is_wanted(path: str) -> bool:
@@ -241,8 +262,10 @@ def _numbered(folder: str, names: list[str], modules: Mapping[str, bytes]) -> li
     return [cpio.file(f"{folder}/{number:02}-{name}.ko", slim(modules[name])) for number, name in enumerate(names)]
 
 
-def _write_manifest(folder: Path, arch: str, packages: Mapping[str, str], disk_format: str) -> None:
-    disk = next(name for name in os.listdir(folder) if name not in (KERNEL, INITRAMFS))
+def _write_manifest(
+    folder: Path, arch: str, packages: Mapping[str, str], disk: str, disk_format: str, *, static: bool
+) -> None:
+    files = [name for name in (KERNEL, INITRAMFS, disk, BOOT_CD) if (folder / name).exists()]
     manifest = {
         "format": FORMAT,
         "kind": KIND,
@@ -251,9 +274,10 @@ def _write_manifest(folder: Path, arch: str, packages: Mapping[str, str], disk_f
         "initramfs": INITRAMFS,
         "work_disk": disk,
         "work_disk_format": disk_format,
+        **({"boot_cd": BOOT_CD} if BOOT_CD in files else {}),
         "cmdline": CMDLINES[arch],
-        "static_programs_only": disk == WORK_DISK,
+        "static_programs_only": static,
         "packages": dict(packages),
-        "sha256": {name: sha256_of(folder / name) for name in (KERNEL, INITRAMFS, disk)},
+        "sha256": {name: sha256_of(folder / name) for name in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

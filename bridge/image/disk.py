@@ -8,10 +8,12 @@ folder in what order it lists its names, and takes no owner or time from this ho
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..digest import sha256_of
 from ..errors import ImageError
 from .tools import complaints_of, run
 from .tree import Node, in_order
@@ -25,7 +27,10 @@ FORMATS = {
     "vdi": ("-O", "vdi"),
     "vmdk": ("-O", "vmdk"),
 }
-"""What qemu-img is told for each. The numbers that it gives to a vdi or vmdk are random."""
+"""What qemu-img is told for each. The numbers that it gives to a vdi are random."""
+
+_VMDK_HEAD_BYTES = 65536
+_VMDK_NUMBER = re.compile(rb"(?<=\nCID=)[0-9a-f]{8}(?=\n)")
 
 # Without a journal: a restored machine's disk goes back in time together with its memory, and a machine that lost its
 # memory starts on a new disk. Without checksums: nothing here outlives its task.
@@ -51,8 +56,24 @@ def make_disk(target: Path, label: str, nodes: Iterable[Node] = (), disk_format:
         )  # fmt: skip
         _fill(raw, in_order(nodes))
         run("qemu-img", "convert", "-m", "1", "-f", "raw", *FORMATS[disk_format], raw, target)
+        if disk_format == "vmdk":
+            _number(target)
     finally:
         raw.unlink(missing_ok=True)
+
+
+def _number(vmdk: Path) -> None:
+    """Put a number made of its content in the place of the random one by which disks over it know the disk."""
+    with vmdk.open("r+b") as file:
+        found = _VMDK_NUMBER.search(file.read(_VMDK_HEAD_BYTES))
+        if found is None:
+            raise ImageError(f"{vmdk} has no CID. Report this to the bridge's developers")
+        file.seek(found.start())
+        file.write(b"0" * 8)
+        file.flush()
+        number = sha256_of(vmdk)[:8]
+        file.seek(found.start())
+        file.write(number.encode())
 
 
 def _fill(raw: Path, nodes: list[Node]) -> None:

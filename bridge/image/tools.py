@@ -23,6 +23,7 @@ PACKAGES = {
     "mke2fs": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",
     "qemu-img": "qemu-utils",
+    "xorriso": "xorriso",
 }
 
 _TAIL = 1_500

@@ -20,8 +20,9 @@ from bridge.bundle.files import BundleFile, bundle_file, given_file
 from bridge.bundle.folder import new_folder
 from bridge.bundle.program import main_program
 from bridge.bundle.version import files_named_in, version_xml
-from bridge.bundle.write import _vbox_files
+from bridge.bundle.write import _image_files, _vbox_files
 from bridge.errors import BridgeError, HostError, ImageError, JobFileError
+from bridge.image import load_image
 from bridge.job.schema import parse_job
 
 from .test_image import GOOD, write
@@ -237,6 +238,15 @@ def test_a_job_that_looks_for_its_image_elsewhere(inputs: Path) -> None:
 def test_a_job_that_needs_an_image(inputs: Path) -> None:
     with pytest.raises(JobFileError, match=r"<virtualmachine>: needs an image. Name its folder: --image DIR"):
         write_bundle(inputs / "out", image=None, job=inputs / "job.xml")
+
+
+def test_an_image_travels_with_all_its_files(inputs: Path) -> None:
+    (inputs / "boot.iso").touch()
+    write(inputs, boot_cd="boot.iso", sha256={**GOOD["sha256"], "boot.iso": GOOD["sha256"]["vmlinux"]})
+    found = _image_files(load_image(inputs), inputs / "image.json")
+    assert [file.open_name for file in found] == [
+        f"image/{name}" for name in ("image.json", "vmlinux", "initramfs.cpio", "work.qcow2", "boot.iso")
+    ]
 
 
 VBOX_JOB = "<vbox_job><enable_shared_directory/><job_duration>60</job_duration>{}</vbox_job>"

@@ -16,6 +16,8 @@ import pytest
 
 from bridge.errors import ImageError, NotInstalled
 from bridge.image import Image, cpio, debian, load_image, modules, tools
+from bridge.image.boot_cd import configuration
+from bridge.image.build import build_image
 from bridge.image.elf import ENOUGH, UNKNOWN_INTERPRETER, needs_interpreter
 from bridge.image.kernel import decompress, plain
 
@@ -66,6 +68,15 @@ def test_the_disk_of_another_hypervisor(folder: Path) -> None:
     assert load_image(folder).work_disk_format == "vdi"
 
 
+def test_a_boot_cd_is_one_of_its_files(folder: Path) -> None:
+    assert load_image(folder).boot_cd is None
+    (folder / "boot.iso").touch()
+    write(folder, boot_cd="boot.iso", sha256={**GOOD["sha256"], "boot.iso": "3" * 64})
+    image = load_image(folder)
+    assert image.boot_cd == folder / "boot.iso"
+    assert [file.name for file in image.files] == ["vmlinux", "initramfs.cpio", "work.qcow2", "boot.iso"]
+
+
 def test_what_a_later_writer_adds_is_ignored_and_a_work_disk_is_not_required(folder: Path) -> None:
     write(folder, work_disk=None, colour="green")
     assert load_image(folder).work_disk is None
@@ -91,6 +102,8 @@ def test_a_missing_image_says_how_to_build_one(tmp_path: Path) -> None:
         ({"initramfs": 7}, '"initramfs" is 7, not a text'),
         ({"initramfs": "gone"}, "gone is missing from the image"),
         ({"work_disk": "gone"}, "gone is missing from the image"),
+        ({"boot_cd": "gone"}, "gone is missing from the image"),
+        ({"boot_cd": "work.qcow2", "sha256": {**GOOD["sha256"], "work.qcow2": ""}}, "no digest of work.qcow2"),
         ({"cmdline": ["quiet"]}, '"cmdline" is'),
         ({"sha256": None}, '"sha256" has no digest of vmlinux'),
         ({"sha256": {**GOOD["sha256"], "work.qcow2": "2"}}, '"sha256" has no digest of work.qcow2'),
@@ -258,6 +271,21 @@ def test_a_kernel_for_aarch64_is_taken_as_it_is() -> None:
     for other in (b"", b"\x1f\x8b gzip", vmlinuz(lzma.compress(b"\x7fELF"))):
         with pytest.raises(ValueError, match="not an uncompressed Linux kernel for aarch64"):
             plain(other, "aarch64")
+
+
+# --- boot_cd.py ---
+
+
+def test_a_boot_cd_starts_its_only_entry_and_never_anew() -> None:
+    """`panic=-1`, by which QEMU ends, is a machine that begins anew elsewhere; of two such words the last counts."""
+    lines = configuration("quiet panic=-1 console=ttyS0").splitlines()
+    assert lines[0] == "default linux" and "prompt 0" in lines
+    assert lines[-1] == " append quiet panic=-1 console=ttyS0 panic=0"
+
+
+def test_a_cd_is_for_a_pc(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"a boot CD is for x86_64\. For aarch64 leave out --boot-cd"):
+        build_image(tmp_path, progress=silent, arch="aarch64", boot_cd=True)
 
 
 # --- modules.py ---
