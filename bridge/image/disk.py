@@ -30,7 +30,7 @@ FORMATS = {
 """What qemu-img is told for each. The numbers that it gives to a vdi are random."""
 
 _VMDK_HEAD_BYTES = 65536
-_VMDK_NUMBER = re.compile(rb"(?<=\nCID=)[0-9a-f]{8}(?=\n)")
+_VMDK_NUMBER = re.compile(rb"(?<=\nCID=)[0-9a-f]{1,8}(?=\n)")
 
 # Without a journal: a restored machine's disk goes back in time together with its memory, and a machine that lost its
 # memory starts on a new disk. Without checksums: nothing here outlives its task.
@@ -64,16 +64,24 @@ def make_disk(target: Path, label: str, nodes: Iterable[Node] = (), disk_format:
 
 def _number(vmdk: Path) -> None:
     """Put a number made of its content in the place of the random one by which disks over it know the disk."""
-    with vmdk.open("r+b") as file:
-        found = _VMDK_NUMBER.search(file.read(_VMDK_HEAD_BYTES))
-        if found is None:
-            raise ImageError(f"{vmdk} has no CID. Report this to the bridge's developers")
-        file.seek(found.start())
-        file.write(b"0" * 8)
-        file.flush()
-        number = sha256_of(vmdk)[:8]
-        file.seek(found.start())
-        file.write(number.encode())
+    for number in (b"0" * 8, None):
+        with vmdk.open("r+b") as file:
+            head = file.read(_VMDK_HEAD_BYTES)
+            file.seek(0)
+            file.write(renumbered(head, number or sha256_of(vmdk)[:8].encode()))
+
+
+def renumbered(head: bytes, number: bytes) -> bytes:
+    """Return the head of a VMDK with another number, as long as it was: its text ends with zeros. Pure.
+
+    :raise ImageError: it has none.
+    """
+    found = _VMDK_NUMBER.search(head)
+    end = head.find(b"\0" * 8, found.end()) if found else -1
+    if found is None or end < 0:
+        raise ImageError("qemu-img has written a VMDK without a number. Report this to the bridge's developers")
+    more = len(number) - len(found[0])  # qemu-img leaves out zeros in front
+    return head[: found.start()] + number + head[found.end() : end] + head[end + more :]
 
 
 def _fill(raw: Path, nodes: list[Node]) -> None:

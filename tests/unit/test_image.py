@@ -18,6 +18,7 @@ from bridge.errors import ImageError, NotInstalled
 from bridge.image import Image, cpio, debian, load_image, modules, tools
 from bridge.image.boot_cd import configuration
 from bridge.image.build import build_image
+from bridge.image.disk import renumbered
 from bridge.image.elf import ENOUGH, UNKNOWN_INTERPRETER, needs_interpreter
 from bridge.image.kernel import decompress, plain
 
@@ -286,6 +287,18 @@ def test_a_boot_cd_starts_its_only_entry_and_never_anew() -> None:
 def test_a_cd_is_for_a_pc(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a boot CD is for x86_64\. For aarch64 leave out --boot-cd"):
         build_image(tmp_path, progress=silent, arch="aarch64", boot_cd=True)
+
+
+@pytest.mark.parametrize("number", ["1", "0badcafe"])
+def test_the_number_of_a_disk_is_replaced_however_long_it_is(number: str) -> None:
+    """qemu-img writes it without zeros in front, so one build in sixteen was refused."""
+    rest = "parentCID=ffffffff\ncreateType=monolithicSparse\n"
+    head = f"# Disk DescriptorFile\nCID={number}\n{rest}".encode().ljust(512, b"\0") + b"data"
+    new = renumbered(head, b"12345678")
+    assert len(new) == len(head) and new.endswith(b"\0data")
+    assert new.partition(b"\0")[0].decode() == f"# Disk DescriptorFile\nCID=12345678\n{rest}"
+    with pytest.raises(ImageError, match="without a number"):
+        renumbered(b"KDMV" + bytes(512), b"12345678")
 
 
 # --- modules.py ---
