@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from .. import libvirtd
 from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S, until
 from .slots import MakeSlot, Slot
@@ -41,6 +43,23 @@ def image() -> Path:
     if not (IMAGE / "image.json").exists():
         pytest.fail("there is no build/image: run `make integration`, or `make image` first")
     return IMAGE
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[psutil.Process]:
+    """A libvirtd, which is the one that everything in the module speaks to."""
+    if why := libvirtd.forbidden():
+        pytest.skip(why)
+    if why := libvirtd.missing():
+        (pytest.fail if os.environ.get("LIBVIRT_WANTED") else pytest.skip)(why)
+    with (
+        tempfile.TemporaryDirectory(prefix="lv") as folder,
+        libvirtd.daemon(Path(folder)) as (uri, process),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("LIBVIRT_DEFAULT_URI", uri)
+        patch.setitem(ENVIRONMENT, "LIBVIRT_DEFAULT_URI", uri)
+        yield process
 
 
 @dataclass

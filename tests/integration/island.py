@@ -17,6 +17,9 @@ import sys
 import threading
 from pathlib import Path
 
+from ..patience import AT_MOST_S
+from .conftest import ENVIRONMENT
+
 HOST = "11.22.33.1"
 SERVER = "11.22.33.2"
 HOST_AT_HOME = "192.168.77.1"
@@ -39,6 +42,22 @@ def possible() -> bool:
         return subprocess.run([*ENTER, "sh", "-c", trial], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
+
+
+WHY_NOT = "no network namespace may be made here, or there is no ip(8)"
+
+
+def run(folder: Path, hypervisor: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests in `on_island.py` in a world of their own, with machines of `hypervisor`."""
+    tests = [sys.executable, "-m", "pytest", "-x", *options, str(Path(__file__).with_name("on_island.py"))]
+    return subprocess.run(
+        [*ENTER, sys.executable, "-m", __name__, str(folder), *tests],
+        env={**ENVIRONMENT, "ISLAND": str(folder), "ISLAND_HYPERVISOR": hypervisor},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10 * AT_MOST_S,
+    )
 
 
 def _ip(*words: str) -> None:

@@ -1,4 +1,7 @@
-"""Machines with a network card, on the host of a little world (island.py); `test_network.py` runs these tests there."""
+"""Machines with a network card, on the host of a little world (island.py); other tests run these there.
+
+Those are `test_network.py` and, with machines of libvirt's, `test_libvirt.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from ..standin import End
 from .conftest import JobDirectory
@@ -18,8 +22,17 @@ from .slots import MakeSlot
 MakeJob = Callable[..., JobDirectory]
 
 WORLD = Path(os.environ["ISLAND"])
+HYPERVISOR = os.environ["ISLAND_HYPERVISOR"]
 NETWORK = "<enable_network/>"
 STDOUT = "<stdout_filename>stdout.txt</stdout_filename>"
+
+
+@pytest.fixture(autouse=True)
+def island_of_the_hypervisor(request: pytest.FixtureRequest) -> None:
+    """What runs the machines is on the island, too."""
+    if HYPERVISOR == "libvirt":
+        request.getfixturevalue("daemon")
+
 
 CALLER = r"""
 #include <netdb.h>
@@ -57,7 +70,7 @@ def test_static_programs_find_a_server_by_address_and_by_name(make_job: MakeJob)
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-Os"]
     for name, compiler in (("glibc", ["cc"]), ("musl", zig)):
         subprocess.run([*compiler, "-w", "-static", "-o", str(job.path / name), str(job.path / "caller.c")], check=True)
-    done = job.run()
+    done = job.run("--hypervisor", HYPERVISOR)
     assert done.returncode == 0, done.stderr
     lease, *hellos = (job.path / "stdout.txt").read_bytes().splitlines(keepends=True)
     assert lease == b"lease of 10.0.2.15 obtained\n", "other images ask for their address"
@@ -66,9 +79,9 @@ def test_static_programs_find_a_server_by_address_and_by_name(make_job: MakeJob)
 
 HOSTILE = f"""
 said() {{ for port in {CONTROL_PORT} 80; do
-    busybox nc -w 2 $1 $port </dev/null | sed "s/^/$1 $port: /"
-    echo psst | busybox nc -u -w 2 $1 $port | sed "s/^/$1 $port: /"
-done; }}
+    busybox nc -w 2 $1 $port </dev/null | sed "s/^/$1 $port: /" &
+    echo psst | busybox nc -u -w 2 $1 $port | sed "s/^/$1 $port: /" &
+done; wait; }}
 address() {{ for one in "$@"; do said $one & done; wait; }}
 # As an ordinary program.
 address 127.0.0.1 10.0.2.2 10.0.2.3 10.0.2.15 10.0.2.99 {HOST} {HOST_AT_HOME} {NEIGHBOUR} 255.255.255.255 224.0.0.1
@@ -94,7 +107,7 @@ def test_nothing_of_the_host_and_its_neighbours_can_be_reached(make_job: MakeJob
     """QEMU's user networking alone lets a guest talk to whatever listens on the host's loopback."""
     applets = "".join(f'{name}() {{ busybox {name} "$@"; }}\n' for name in ("ip", "sed"))
     job = make_job(applets + HOSTILE, f"{NETWORK}{STDOUT}")
-    done = job.run()
+    done = job.run("--hypervisor", HYPERVISOR)
     assert done.returncode == 0, done.stderr
     route, *rest = (job.path / "stdout.txt").read_text().splitlines()
     assert route.startswith("127.0.0.1 via 10.0.2.2 dev eth0"), "the frames did go out"
@@ -115,7 +128,7 @@ ALLOWED, SUSPENDED = "<heartbeat/>", "<heartbeat/><network_suspended/>"
 
 
 def test_the_client_cuts_the_network_and_gives_it_back_also_over_checkpoints(make_slot: MakeSlot, image: Path) -> None:
-    slot = make_slot(CALLING, NETWORK, hypervisor="qemu", image=image)
+    slot = make_slot(CALLING, NETWORK, hypervisor=HYPERVISOR, image=image)
 
     def tries(more: int) -> None:
         """Wait until the guest has tried so often again."""
@@ -125,7 +138,7 @@ def test_the_client_cuts_the_network_and_gives_it_back_also_over_checkpoints(mak
     def is_cut() -> None:
         tries(2)  # one may have been under way
         calls = len(log(INTERNET_LOG))
-        tries(3)
+        tries(2)
         assert len(log(INTERNET_LOG)) == calls
 
     def is_connected() -> None:
@@ -145,7 +158,9 @@ def test_the_client_cuts_the_network_and_gives_it_back_also_over_checkpoints(mak
     is_cut()
     slot.heartbeat = ALLOWED
     is_connected()
-    listening = [one for one in slot.qemu()[0].net_connections() if one.status == psutil.CONN_LISTEN]
+    words = ((one, " ".join(one.info["cmdline"] or ())) for one in psutil.process_iter(["cmdline"]))
+    (machine,) = (one for one, said in words if "-netdev" in said and str(slot.slot) in said)  # whoever runs it
+    listening = [one for one in machine.net_connections() if one.status == psutil.CONN_LISTEN]
     assert listening == [], "nobody can call the guest"
     slot.heartbeat = SUSPENDED
     slot.until(lambda: slot.stderr().count("the client suspends the network"), "the cut")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +18,9 @@ from bridge.hypervisors.libvirt import Libvirt
 from bridge.hypervisors.libvirt.binding import binding
 from bridge.slots import look
 
-from .. import libvirtd
 from ..patience import AT_MOST_S, has_ended
 from ..standin import Conclusion, End
-from . import conftest
+from . import island
 from .conftest import JobDirectory
 from .slots import MakeSlot, Slot
 from .test_app_machine import link_image
@@ -39,23 +36,6 @@ while [ $n -lt {STEPS} ]; do
 done
 """
 RESULT = "".join(f"step {n}\n" for n in range(1, STEPS + 1))
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[psutil.Process]:
-    """A libvirtd, which is the one that everything here speaks to."""
-    if why := libvirtd.forbidden():
-        pytest.skip(why)
-    if why := libvirtd.missing():
-        (pytest.fail if os.environ.get("LIBVIRT_WANTED") else pytest.skip)(why)
-    with (
-        tempfile.TemporaryDirectory(prefix="lv") as folder,
-        libvirtd.daemon(Path(folder)) as (uri, process),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("LIBVIRT_DEFAULT_URI", uri)
-        patch.setitem(conftest.ENVIRONMENT, "LIBVIRT_DEFAULT_URI", uri)
-        yield process
 
 
 @pytest.mark.parametrize("case", cases(Libvirt), ids=str)
@@ -121,6 +101,13 @@ def told_pid(slot: Slot) -> int:
     """Return which process the newest status says works for the job; 0 is none."""
     found = re.findall(r"<other_pid>(\d+)</other_pid>", slot.statuses()[-1].text) if slot.statuses() else []
     return int(found[0]) if found else 0
+
+
+@pytest.mark.skipif(not island.possible(), reason=island.WHY_NOT)
+def test_with_a_card_on_an_island(tmp_path: Path, daemon: psutil.Process) -> None:
+    """The same as with QEMU (test_network.py): nothing near can be reached, the cable is cut, also over checkpoints."""
+    done = island.run(tmp_path, "libvirt", "-k", "nothing_of_the_host or the_client_cuts")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_disk_that_would_be_larger_than_the_job_may_take_is_told(

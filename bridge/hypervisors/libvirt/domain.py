@@ -12,7 +12,7 @@ from protocol.layout import GUEST_TAG, HOST_TAG
 
 from ...image import Image
 from .. import MachineSpec
-from ..qemu.command_line import TB_CACHE_MB, Accelerated, kernel_words
+from ..qemu.command_line import CABLE, CARDS, TB_CACHE_MB, WAY_OUT, Accelerated, kernel_words
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 _NAMESPACE = uuid.UUID("3c1f0a52-7d0e-4f0c-9b25-6d1b8f3a9e41")
@@ -26,6 +26,9 @@ _BUSES = {
     "virtio": ("scsi", "virtio-scsi"),
 }
 """Bus and model of the controller, by what the job file calls it."""
+
+WALL = "wall"
+"""What the network card's frames end at as long as the gate is not there (monitor.py)."""
 
 
 def machine_id(directory: Path) -> uuid.UUID:
@@ -93,10 +96,10 @@ def domain(
         # As ourselves, and no file changes hands: libvirt would give the image, which others use, to its own user.
         label = SubElement(root, "seclabel", type="static", model="dac", relabel="no")
         _text(label, "label", f"+{owner.uid}:+{owner.gid}")
-    if from_tag is not None:
-        more = SubElement(root, f"{{{QEMU_NAMESPACE}}}commandline")
-        for word in ("-loadvm", from_tag):
-            SubElement(more, f"{{{QEMU_NAMESPACE}}}arg", value=word)
+    if more := [*_card(spec), *([] if from_tag is None else ["-loadvm", from_tag])]:
+        commandline = SubElement(root, f"{{{QEMU_NAMESPACE}}}commandline")
+        for word in more:
+            SubElement(commandline, f"{{{QEMU_NAMESPACE}}}arg", value=word)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -146,6 +149,23 @@ def _devices(root: Element, spec: MachineSpec, qemu: Accelerated, work_disk: Pat
     SubElement(disk, "driver", name="qemu", type="qcow2", error_policy="stop", rerror_policy="stop")
     SubElement(disk, "source", file=str(work_disk.resolve()))
     SubElement(disk, "target", dev=disk_name(spec), bus=bus)
+
+
+def _card(spec: MachineSpec) -> list[str]:
+    """The network card, in QEMU's own words: libvirt has none for the filter, nor for a network without IPv6.
+
+    What it sends goes nowhere: the gate takes the place of the wall before the machine runs.
+    """
+    if not spec.network:
+        return []
+    device = CARDS["virtio" if spec.hardware is None else spec.hardware.network_card]
+    return [
+        "-netdev", WAY_OUT,
+        "-chardev", f"null,id={WALL}",
+        "-object", f"filter-redirector,id={WALL},netdev={CABLE},queue=rx,outdev={WALL}",
+        # A place where libvirt puts nothing: QEMU makes this one before libvirt's own devices.
+        "-device", f"{device},netdev={CABLE},romfile=,addr=0x10",
+    ]  # fmt: skip
 
 
 def _export(devices: Element, folder: Path, tag: str, *, readonly: bool = False) -> None:

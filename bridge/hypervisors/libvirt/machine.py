@@ -27,13 +27,14 @@ from ..qemu import snapshots, work_disk
 from ..qemu.command_line import Accelerated
 from ..qemu.copies import Copies
 from ..qemu.disks import refuse_dependent
+from ..qemu.gate import Gate, OwnAddresses
 from ..qemu.machine import security_model
-from ..qemu.probe import KVM, probe
+from ..qemu.probe import KVM, can_network, probe
 from ..qemu.tsc import frequency_khz
 from .binding import LONG_CALL_WITHIN_S, binding, call, hand_over
 from .connection import Connection
 from .domain import Owner, disk_name, domain, domain_name, machine_id
-from .monitor import Monitor
+from .monitor import Monitor, hands_over
 from .uri import is_session
 
 logger = getLogger(__name__)
@@ -65,6 +66,8 @@ class Libvirt:
         self._machine: Any = None
         self._monitor: Monitor | None = None
         self._node = ""
+        self._gate: Gate | None = None
+        self._connected = True
         self._process: psutil.Process | None = None
         self._cpu_seconds = 0.0
         self._tail = Tail()
@@ -103,16 +106,18 @@ class Libvirt:
         image = self._spec.image
         assert image is not None
         if self._found is None:
-            if self._spec.network:
-                raise HypervisorError(
-                    "the job needs the network, and a machine under libvirt cannot have one that reaches nothing near. "
-                    "Choose qemu"
-                )
             program, kvm = await self._emulator(image.arch)
             kernel = image.kernel if isinstance(image, Image) else None
             found = await probe(image.arch, kernel, KVM if kvm else Path("/nonexistent"), program)
             if isinstance(image, BareDisk):
                 await refuse_dependent(image)
+            if self._spec.network:
+                if not hands_over(binding()[1], self._version):
+                    raise NotInstalled(
+                        f"the job needs the network, which libvirt (with its Python module) gives a machine since 8.2, "
+                        f"and this is {self._version}. Choose qemu"
+                    )
+                await can_network(program)
             self._found = found
         return self._found
 
@@ -195,6 +200,10 @@ class Libvirt:
             await self._open_console(connection)
         except CommandFailed as error:  # people would like to see what it prints; it runs as well without
             logger.warning("%s", error)
+        if self._spec.network:
+            self._gate = Gate(OwnAddresses())
+            await self._monitor.build(self._gate)
+            await self._monitor.plug(self._connected)  # a saved state remembers how it was then
         await call("let the machine run", self._machine.resume)
 
     async def pause(self) -> None:
@@ -257,6 +266,9 @@ class Libvirt:
         self.examine()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result("the machine was ended")
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         if self._process is not None:
             await kill(self._process)
         if self._machine is not None:
@@ -326,6 +338,17 @@ class Libvirt:
 
         threading.Thread(target=read, name="libvirt: console", daemon=True).start()
 
+    # Networked
+
+    async def connect(self, connected: bool) -> None:
+        self._connected = connected
+        if self._gate is not None and self._monitor is not None:
+            try:
+                await self._monitor.plug(connected)
+            except CommandFailed:
+                if self._runs:
+                    raise
+
     # Particular
 
     @staticmethod
@@ -357,6 +380,7 @@ class Libvirt:
             "memory_mb": str(self._spec.memory_mb),
             "firmware": str(_firmware() or "QEMU's"),
             "image": image.digest,
+            **({"network": "user"} if self._spec.network else {}),
         }
 
     async def held_back(self) -> str | None:

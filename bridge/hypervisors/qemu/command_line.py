@@ -140,7 +140,7 @@ def machine(
         # When the host cannot write its disk the machine stands still: the guest would take it for its own trouble.
         words += ["-device", f"{disk[-1]},drive={NODE},werror=stop,rerror=stop"]
     if gate_fds is not None:
-        words += _card(_CARDS[card], *gate_fds)
+        words += _card(card, *gate_fds)
     if from_tag is not None:
         words += ["-loadvm", from_tag]
     if waits(spec, from_tag):
@@ -169,20 +169,21 @@ _DISKS = {
 """Controller and disk, by what the job file calls the controller. VirtualBox's `scsi` is one that QEMU does not have;
 this is the one that systems of that time know."""
 
-_CARDS = {"e1000": "e1000", "pcnet": "pcnet", "virtio": "virtio-net-pci"}
+CARDS = {"e1000": "e1000", "pcnet": "pcnet", "virtio": "virtio-net-pci"}
+"""QEMU's name of a network card, by what the job file calls it."""
+
+WAY_OUT = f"user,id={CABLE},net={NETWORK},host={GATEWAY},dns={RESOLVER},ipv6=off"
+"""QEMU's user networking. It opens no port of the host's and serves no files: there is no way in."""
 
 
-def _card(device: str, from_card: int, to_network: int) -> list[str]:
-    """A network card whose frames pass the gate (gate.py) on their way to QEMU's user networking.
-
-    That opens no port of the host's and serves no files: there is no way in.
-    """
+def _card(card: str, from_card: int, to_network: int) -> list[str]:
+    """A network card whose frames pass the gate (gate.py) on their way out."""
     return [
-        "-netdev", f"user,id={CABLE},net={NETWORK},host={GATEWAY},dns={RESOLVER},ipv6=off",
+        "-netdev", WAY_OUT,
         "-chardev", f"socket,id=from-card,fd={from_card}",
         "-chardev", f"socket,id=to-network,fd={to_network}",
         "-object", f"filter-redirector,id=gate,netdev={CABLE},queue=rx,outdev=from-card,indev=to-network",
-        "-device", f"{device},netdev={CABLE},romfile=",
+        "-device", f"{CARDS[card]},netdev={CABLE},romfile=",
     ]  # fmt: skip
 
 
