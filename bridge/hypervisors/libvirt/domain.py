@@ -68,8 +68,7 @@ def domain(
     """Return the description of one machine, with its exports and its work disk.
 
     With `from_tag` it begins with this saved state. `owner` is None where libvirt itself is the owner of the files.
-    `firmware` is what a kernel is booted by, None QEMU's own. `tsc_khz` is the frequency of this processor's time-stamp
-    counter, if it is known.
+    `firmware` is what a kernel is booted by, None QEMU's own. `tsc_khz` is as in `qemu/command_line.py`.
     """
     ElementTree.register_namespace("qemu", QEMU_NAMESPACE)
     root = Element("domain", type="kvm" if qemu.accelerator == "kvm" else "qemu")
@@ -79,7 +78,7 @@ def domain(
     _text(root, "description", f"{spec.name}: a machine of the BOINC VM bridge, in {spec.directory}")
     _text(root, "memory", str(spec.memory_mb), unit="MiB")
     _text(root, "vcpu", str(spec.cpus))
-    _system(root, spec, firmware, qemu, tsc_khz)
+    _system(root, spec, firmware, tsc_khz)
     features = SubElement(root, "features")
     SubElement(features, "acpi")
     if isinstance(spec.image, Image):
@@ -103,7 +102,7 @@ def domain(
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _system(root: Element, spec: MachineSpec, firmware: Path | None, qemu: Accelerated, tsc_khz: int | None) -> None:
+def _system(root: Element, spec: MachineSpec, firmware: Path | None, tsc_khz: int | None) -> None:
     image = spec.image
     assert image is not None
     system = SubElement(root, "os")
@@ -113,7 +112,7 @@ def _system(root: Element, spec: MachineSpec, firmware: Path | None, qemu: Accel
             _text(system, "loader", str(firmware), type="rom")
         _text(system, "kernel", str(image.kernel.resolve()))
         _text(system, "initrd", str(image.initramfs.resolve()))
-        _text(system, "cmdline", kernel_words(image, qemu, tsc_khz))
+        _text(system, "cmdline", kernel_words(image, tsc_khz))
     else:
         _text(system, "type", "hvm", arch=image.arch, machine="pc")
 

@@ -30,7 +30,7 @@ from ..qemu.disks import refuse_dependent
 from ..qemu.gate import Gate, OwnAddresses
 from ..qemu.machine import security_model
 from ..qemu.probe import KVM, can_network, probe
-from ..qemu.tsc import frequency_khz
+from ..qemu.tsc import for_boot
 from .binding import LONG_CALL_WITHIN_S, binding, call, hand_over
 from .connection import Connection
 from .domain import Owner, disk_name, domain, domain_name, machine_id
@@ -168,13 +168,15 @@ class Libvirt:
     async def _create(self, from_tag: str | None) -> None:
         libvirt, libvirt_qemu = binding()
         connection = await self._connect()
+        qemu, image = await self._probe(), self._spec.image
+        assert image is not None
         xml = domain(
             self._spec,
-            await self._probe(),
+            qemu,
             work_disk=work_disk.work_disk(self._spec),
             owner=None if is_session(connection.uri) else Owner(os.getuid(), os.getgid()),
             firmware=_firmware(),
-            tsc_khz=frequency_khz(),
+            tsc_khz=None if from_tag is not None else await for_boot(qemu, image),
             from_tag=from_tag,
         )
         await self._listen(connection)

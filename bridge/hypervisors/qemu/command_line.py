@@ -112,12 +112,12 @@ def machine(
     connected socket. `security_model` is `mapped-xattr` or `mapped-file`: with either, what the guest plants as a link
     or a device is a plain file on the host. A machine with a network card has `gate_fds`, by which each frame of the
     card goes out of QEMU and comes in again; it waits to be told to go on, too. `tsc_khz` is the frequency of the
-    host's time-stamp counter, which a guest under TCG reads: measuring it in the guest goes wrong on a busy host.
+    host's time-stamp counter, for a kernel that would measure it (tsc.py).
     """
     image = spec.image
     if isinstance(image, Image):
         words = base(qemu)
-        cmdline = kernel_words(image, qemu, tsc_khz)
+        cmdline = kernel_words(image, tsc_khz)
         words += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", cmdline]
         words += _export("host", spec.share.host, HOST_TAG, f"security_model={security_model},readonly=on")
         words += _export("guest", spec.share.guest, GUEST_TAG, f"security_model={security_model}")
@@ -148,10 +148,9 @@ def machine(
     return words
 
 
-def kernel_words(image: Image, qemu: Accelerated, tsc_khz: int | None) -> str:
+def kernel_words(image: Image, tsc_khz: int | None) -> str:
     """Return the kernel's command line. `tsc_khz` is as in `machine`."""
-    told = tsc_khz is not None and qemu.accelerator == "tcg" and image.arch == "x86_64"
-    return f"{image.cmdline} tsc_early_khz={tsc_khz}" if told else image.cmdline
+    return image.cmdline if tsc_khz is None else f"{image.cmdline} tsc_early_khz={tsc_khz}"
 
 
 def waits(spec: MachineSpec, from_tag: str | None) -> bool:

@@ -28,7 +28,7 @@ from .copies import Copies
 from .disks import refuse_dependent
 from .gate import Gate, OwnAddresses
 from .probe import PROGRAMS, can_network, package_of, probe
-from .tsc import frequency_khz
+from .tsc import for_boot
 
 _QMP_WITHIN_S = 60.0
 
@@ -85,7 +85,9 @@ class Qemu:
 
     async def _launch(self, from_tag: str | None) -> None:
         """Start QEMU; if it fails, the machine is as it was before, and may be tried again."""
-        qemu = await self._probe()
+        qemu, image = await self._probe(), self._spec.image
+        assert image is not None
+        tsc_khz = None if from_tag is not None else await for_boot(qemu, image)
         write_atomic(self._spec.directory / ACCELERATOR, qemu.accelerator.encode(), durable=False)
         self._child = Child("QEMU")
         self._qmp = QMPClient("vmbridge")
@@ -104,7 +106,7 @@ class Qemu:
                 security_model=security_model(self._spec.share.guest),
                 gate_fds=gate_fds,
                 from_tag=from_tag,
-                tsc_khz=frequency_khz(),
+                tsc_khz=tsc_khz,
             )
             try:
                 await self._child.start(

@@ -7,6 +7,7 @@ slow, and all its clocks are that much too fast.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import functools
 import mmap
@@ -15,7 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 
-__all__ = ["frequency", "frequency_khz"]
+from ...image import Image
+from ...image.bare import BareDisk
+from .command_line import Accelerated
 
 _READ_COUNTER = bytes.fromhex("0f31 48c1e220 4809d0 c3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
 _FOR_S = 0.02
@@ -39,6 +42,18 @@ def frequency_khz() -> int | None:
     counter = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(code))
     found = frequency(counter, time.monotonic_ns, time.sleep)
     return found if found in _PLAUSIBLE_KHZ else None
+
+
+async def for_boot(
+    qemu: Accelerated, image: Image | BareDisk, measure: Callable[[], int | None] = frequency_khz
+) -> int | None:
+    """Return what the kernel of `image` is to be told when it boots; None where it needs nothing, or nothing is known.
+
+    KVM's guests have a clock of their own, aarch64 has another counter, and a disk that boots by itself cannot be told.
+    """
+    if qemu.accelerator != "tcg" or not isinstance(image, Image) or image.arch != "x86_64":
+        return None
+    return await asyncio.to_thread(measure)
 
 
 def frequency(counter: Clock, nanoseconds: Clock, sleep: Callable[[float], None]) -> int:
