@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import CommandFailed, Hindered, HypervisorError, NotInstalled
-from bridge.hypervisors import MachineSpec, choose, load
+from bridge.hypervisors import MachineSpec, choose, load, survey
 from bridge.hypervisors.libvirt import Libvirt
 from bridge.hypervisors.local import Local
 from bridge.hypervisors.plain import Plain
@@ -201,6 +201,7 @@ def test_kvm_that_runs_no_guest_is_not_used(
 ) -> None:
     fake_qemu(tmp_path, monkeypatch, script)
     monkeypatch.setattr(probe, "_KVM_WITHIN_S", 0.5)
+    monkeypatch.setattr(survey, "running", frozenset)  # a machine of somebody else's on this host is another reason
     kvm = tmp_path / "kvm"
     kvm.touch()
     assert asyncio.run(probe.probe("x86_64", Path("vmlinux"), kvm)).accelerator == "tcg"
