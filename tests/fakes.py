@@ -193,6 +193,15 @@ class FakeSavingMachine(FakeObeyingMachine):
         self._called(f"save {tag}")
         self.saved.append(tag)
 
+    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
+        self.calls.append("forget")
+        self.saved = [tag for tag in self.saved if tag in tags]
+        self.copies = {tag: held for tag, held in self.copies.items() if tag == copy}
+
+
+class FakeCopyingMachine(FakeSavingMachine):
+    """One whose saved states lie in one file, which is copied."""
+
     def copy_bytes(self) -> int:
         return 1000
 
@@ -207,10 +216,12 @@ class FakeSavingMachine(FakeObeyingMachine):
         self._called(f"put back {tag}")
         self.saved = self.copies.pop(tag, self.saved)
 
-    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
-        self.calls.append("forget")
-        self.saved = [tag for tag in self.saved if tag in tags]
-        self.copies = {tag: held for tag, held in self.copies.items() if tag == copy}
+
+class FakeApartMachine(FakeSavingMachine):
+    """One whose saved states have a disk each."""
+
+    def disk_bytes(self) -> int:
+        return 5000
 
 
 class Recorder:

@@ -175,6 +175,20 @@ class Saves(Protocol):
         :raise HypervisorError: it was not saved, or it is not known whether it was.
         """
 
+    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
+        """Delete all saved states but `tags`, of a machine that is there, and all `Copies` but that of `copy`."""
+
+    async def restore(self, tag: str) -> None:
+        """Start the machine from a saved state instead of from its beginning; it runs when this returns.
+
+        :raise HypervisorError: the state is not there or cannot be loaded; nothing is left running.
+        """
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """What a hypervisor can whose saved states lie in one file, so that what breaks one may break all: copy it."""
+
     def copy_bytes(self) -> int:
         """Return how many bytes a copy of the machine's disk would take now."""
 
@@ -201,14 +215,13 @@ class Saves(Protocol):
         :raise OSError: everything is as it was.
         """
 
-    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
-        """Delete all saved states but `tags`, of a machine that is there, and all copies but that of `copy`."""
 
-    async def restore(self, tag: str) -> None:
-        """Start the machine from a saved state instead of from its beginning; it runs when this returns.
+@runtime_checkable
+class Apart(Protocol):
+    """What a hypervisor says whose saved states have nothing in common, so that what breaks one leaves the others."""
 
-        :raise HypervisorError: the state is not there or cannot be loaded; nothing is left running.
-        """
+    def disk_bytes(self) -> int:
+        """Return how many bytes a state that is saved now takes beside the machine's memory: its disk is its own."""
 
 
 @runtime_checkable

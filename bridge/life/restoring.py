@@ -6,7 +6,7 @@ import asyncio
 from logging import getLogger
 
 from ..errors import BridgeError, HypervisorError
-from ..hypervisors import Saves
+from ..hypervisors import Copies, Saves
 from .checkpoints import MOST_TRIES, Checkpoints, SavedState
 
 logger = getLogger(__name__)
@@ -26,7 +26,7 @@ async def restore(hypervisor: Saves, record: Checkpoints) -> SavedState | None:
     :raise OSError: the record cannot be written, or the copy cannot be put back.
     """
     state = await _restore_newest(hypervisor, record)
-    if state is None and record.copy is not None:
+    if state is None and record.copy is not None and isinstance(hypervisor, Copies):
         logger.warning(
             "no checkpoint in the machine's disk can be restored: a copy of %s takes its place", record.copy.tag
         )

@@ -23,7 +23,7 @@ from protocol.messages import HostState, Status
 
 from ..errors import BridgeError
 from ..guest.command import Commands
-from ..hypervisors import Saves
+from ..hypervisors import Apart, Copies, Saves
 from .accounting import Progress, at_checkpoint
 from .checkpoints import Checkpoints, SavedState, Schedule
 from .restoring import forget_strays
@@ -167,7 +167,10 @@ class Saver:
 
     async def _make_ready(self) -> None:
         """Have the guest let go of the share."""
-        if reason := await asyncio.to_thread(self._room, 0):  # it counts the files of a guest, who may have made many
+        hypervisor = self._machine.hypervisor
+        more = hypervisor.disk_bytes() if isinstance(hypervisor, Apart) else 0
+        # In a thread: it counts the files of a guest, who may have made many.
+        if reason := await asyncio.to_thread(self._room, more):
             raise NotNow(reason)
         if self._lock is not None:
             try:
@@ -205,7 +208,7 @@ class Saver:
     async def _save_machine(self) -> None:
         loop = asyncio.get_running_loop()
         hypervisor = self._machine.hypervisor
-        copying = await self._copy_wanted()
+        copies = await self._copy_wanted()
         begun = loop.time()
         try:
             await self._machine.hold()
@@ -214,7 +217,8 @@ class Saver:
             progress = at_checkpoint(self._machine.progress())
             tag, seq = self._record.next_tag(), self._commands.seq
             await hypervisor.save(tag)
-            copying = copying and await self._copied(hypervisor.copy(tag))
+            if copies is not None and not await self._copied(copies.copy(tag)):
+                copies = None
         finally:
             await self._machine.release()
         stood_still_s = loop.time() - begun
@@ -227,22 +231,23 @@ class Saver:
             raise
         self._schedule.taken(self._clock(), stood_still_s)
         logger.info("checkpoint %s taken, the machine stood still for %.2f seconds", tag, stood_still_s)
-        if copying and await self._copied(self._keep_copy(state)):
+        if copies is not None and await self._copied(self._keep_copy(copies, state)):
             logger.info("the machine's disk was copied, for when it breaks")
         await forget_strays(hypervisor, self._record)
 
-    async def _keep_copy(self, state: SavedState) -> None:
-        await self._machine.hypervisor.sync_copy(state.tag)
+    async def _keep_copy(self, copies: Copies, state: SavedState) -> None:
+        await copies.sync_copy(state.tag)
         await asyncio.to_thread(self._record.copied, state)
 
-    async def _copy_wanted(self) -> bool:
-        """Say whether the disk should be copied with this checkpoint: from time to time, but never with a last one."""
-        if self.is_last or not self._record.copy_due:
-            return False
-        if reason := await asyncio.to_thread(self._room, self._machine.hypervisor.copy_bytes()):
+    async def _copy_wanted(self) -> Copies | None:
+        """Return what copies the disk with this checkpoint: from time to time, but never with a last one."""
+        hypervisor = self._machine.hypervisor
+        if self.is_last or not self._record.copy_due or not isinstance(hypervisor, Copies):
+            return None
+        if reason := await asyncio.to_thread(self._room, hypervisor.copy_bytes()):
             logger.info("the machine's disk is not copied: %s", reason)
-            return False
-        return True
+            return None
+        return hypervisor
 
     async def _copied(self, work: Awaitable[None]) -> bool:
         """Do a part of the copying. If it fails, the checkpoint is no worse for it."""

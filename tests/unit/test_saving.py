@@ -40,7 +40,7 @@ from protocol.codec import encode
 from protocol.layout import Share
 from protocol.messages import Command, HostState
 
-from ..fakes import FakeMachine, FakeSavingMachine, Recorder, Script
+from ..fakes import FakeApartMachine, FakeCopyingMachine, FakeMachine, FakeSavingMachine, Recorder, Script
 from ..patience import AT_MOST_S
 
 RUNNING = "protocol 1\nstate running\nheartbeat 1\n"
@@ -89,10 +89,11 @@ class Slot:
         spent: Spent | None = None,
         files: Iterable[str] = (),
         room_for: Callable[[int], str | None] = lambda need: None,
+        kind: type[FakeSavingMachine] = FakeCopyingMachine,
     ) -> Lived:
         async def go() -> Lived:
             spec = MachineSpec("vm", self.machine, self.share, None, 256, 1)
-            machine = FakeSavingMachine(spec, script)
+            machine = kind(spec, script)
             assert isinstance(machine, Saves)
             machine.saved, machine.copies = list(self.saved), dict(self.copies)
             audience = Recorder()
@@ -673,6 +674,36 @@ def test_there_must_be_room_for_a_copy(slot: Slot, caplog: pytest.LogCaptureFixt
     )
     assert "is not copied: the disk is full" in caplog.text
     assert not any(call.startswith("copy") for call in lived.did) and slot.record.states
+
+
+@pytest.mark.usefixtures("every_third")
+def test_states_that_are_apart_are_not_copied(slot: Slot) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "save checkpoint-4" in machine.calls, life.quit)
+
+    lived = slot.live((0.0, say("status", RUNNING)), period_s=0.05, prepare=prepare, kind=FakeApartMachine)
+    assert lived.did.count("pause") == sum(call.startswith("save") for call in lived.did) >= 4
+    assert not any(call.startswith(("copy", "sync")) for call in lived.did) and slot.record.copy is None
+    states = [state.tag for state in slot.record.states]
+    slot.saved = []
+    for _ in range(MOST_TRIES):
+        assert slot.live(kind=FakeApartMachine).life.kept
+    assert slot.live((0.2, say("finished", "code 0\n")), kind=FakeApartMachine).did == ["start"], states
+
+
+@pytest.mark.usefixtures("every_third")
+def test_there_must_be_room_for_the_disk_of_a_state_that_is_apart(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(machine: FakeSavingMachine, life: TaskLife) -> None:
+        once(lambda: "no checkpoint this time" in caplog.text, lambda: machine.say("finished", "code 0\n"))
+
+    lived = slot.live(
+        (0.0, say("status", RUNNING)),
+        period_s=0.05,
+        prepare=prepare,
+        room=lambda more: "the disk is full" if more >= 5000 else None,
+        kind=FakeApartMachine,
+    )
+    assert "no checkpoint this time: the disk is full" in caplog.text and lived.did == ["start"]
 
 
 def test_a_lock_that_cannot_be_had_is_no_reason(slot: Slot, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
