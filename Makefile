@@ -57,7 +57,7 @@ guest: setup  ## build/guest/ARCH: the agent, the mount hook and the fake BOINC 
 
 image: $(IMAGE)/image.json  ## build/image: the tiny image
 
-$(HOOK) $(GUEST)/aarch64/mount_hook: $(wildcard guest_side/hook/*) guest_side/build.py | setup
+$(HOOK) $(GUEST)/aarch64/mount_hook: $(wildcard guest_side/hook/* guest_side/machine/*) guest_side/build.py | setup
 	@$(MAKE) --no-print-directory guest
 
 $(IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup

@@ -43,6 +43,7 @@ LIBRARY_SOURCES = (
 FOR_HEADERS = ("boinc_init_data.cpp", "boinc_resolve_s.cpp")
 AGENT_SOURCES = (
     *sorted((SOURCES / "agent").rglob("*.c")),
+    *sorted((SOURCES / "machine").glob("*.c")),
     *sorted((SOURCES / "shell").glob("*.c")),
     *sorted(WIRE.glob("*.c")),
     SOURCES / "libboinc" / "numbered.c",
@@ -90,7 +91,9 @@ def build_agent(outdir: Path, arch: str) -> Path:
     :raise BuildError: zig is missing or the build fails; an older agent is left as it was.
     """
     headers = [
-        header for folder in ("agent", "shell", "wire", "libboinc") for header in (SOURCES / folder).rglob("*.h")
+        header
+        for folder in ("agent", "machine", "shell", "wire", "libboinc")
+        for header in (SOURCES / folder).rglob("*.h")
     ]
     return _build_static(outdir / arch / "agent", arch, [*AGENT_SOURCES, *headers])
 
@@ -100,7 +103,7 @@ def build_mount_hook(outdir: Path, arch: str) -> Path:
 
     :raise BuildError: as ``build_agent``.
     """
-    return _build_static(outdir / arch / "mount_hook", arch, _code(SOURCES / "hook"))
+    return _build_static(outdir / arch / "mount_hook", arch, [*_code(SOURCES / "hook"), *_code(SOURCES / "machine")])
 
 
 def _build_static(target: Path, arch: str, sources: Sequence[Path]) -> Path:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -44,13 +44,39 @@ _NAMES = {
 _UNFINISHED = ".build-*"
 
 SHARE_MODULES = ("virtio_pci", "9pnet_virtio", "9p")
-DISK_MODULES = ("virtio_blk", "crc32c_generic", "ext4")
+_EXT4 = ("crc32c_generic", "ext4")
 """ext4 asks for a crc32c by a name that is no module's, so it does not appear among its dependencies."""
-CARD_MODULES = ("virtio_net",)
+
+Lists = Mapping[str, Mapping[str, Sequence[str]]]
+
+LISTS: Lists = {
+    init.SHARE_LISTS: {"pci:v00001AF4d*": SHARE_MODULES},
+    init.DISK_LISTS: {"virtio:d00000002v*": ("virtio_blk", *_EXT4)},
+    init.CARD_LISTS: {"virtio:d00000001v*": ("virtio_net",)},
+}
+"""By folder and device: the modules that it needs, beside those that they depend on."""
+
+CD_LISTS: Lists = {
+    init.SHARE_LISTS: {
+        "pci:v000080EEd0000CAFEsv*": ("vboxguest", "vboxsf"),
+        "pci:v000015ADd*": ("fuse",),
+    },
+    init.DISK_LISTS: {
+        "pci:v*bc01sc06i01*": ("ahci", "sd_mod", *_EXT4),
+        "pci:v00008086d*bc01sc01i*": ("ata_piix", "sd_mod", *_EXT4),
+        "pci:v00001000d00000030sv*": ("mptspi", "sd_mod", *_EXT4),
+    },
+}
+"""More of them, for what VirtualBox and VMware have in virtio's place: their shared folders; disks on SATA, on IDE, on
+the controller of LSI that VMware calls lsilogic."""
 
 _MODULE_FOLDERS = (
     *("drivers/virtio", "drivers/block", "drivers/net", "net/9p", "net/core", "crypto", "lib"),
     *("fs", "fs/9p", "fs/netfs", "fs/fscache", "fs/ext4", "fs/jbd2"),
+)
+_CD_MODULE_FOLDERS = (
+    *("arch/x86/crypto", "block", "drivers/ata", "drivers/scsi", "drivers/message/fusion"),
+    *("drivers/virt/vboxguest", "fs/fuse", "fs/vboxsf"),
 )
 """The folders of Debian's package that hold them and all that they depend on."""
 
@@ -100,7 +126,7 @@ def build_image(
         with _workshop(out) as folder:
             new = _made(folder / "new")
             unpacked = debs[busybox] if busybox is not None else None
-            vmlinuz = _write_boot_files(new, arch, hook, unpacked, debs[linux], progress)
+            vmlinuz = _write_boot_files(new, arch, hook, unpacked, debs[linux], progress, boot_cd=boot_cd)
             if boot_cd:
                 progress("writing the boot CD")
                 loader = loader_packages(progress)
@@ -185,11 +211,13 @@ def _sync(file: Path) -> None:
 
 
 def _write_boot_files(
-    folder: Path, arch: str, hook: bytes, busybox: Path | None, linux: Path, progress: Progress
+    folder: Path, arch: str, hook: bytes, busybox: Path | None, linux: Path, progress: Progress, *, boot_cd: bool
 ) -> bytes:
     """Write the kernel and its initramfs, and return the kernel as the package has it."""
     progress("unpacking the kernel")
-    from_linux = read_members(linux, _is_wanted)
+    lists = [LISTS, CD_LISTS] if boot_cd else [LISTS]
+    folders = _MODULE_FOLDERS + (_CD_MODULE_FOLDERS if boot_cd else ())
+    from_linux = read_members(linux, lambda path: _is_wanted(path, folders))
     vmlinuz = [data for path, data in from_linux.items() if path.startswith("boot/")]
     if len(vmlinuz) != 1:
         raise ImageError(f"{linux} holds {len(vmlinuz)} kernels, not one")
@@ -198,17 +226,15 @@ def _write_boot_files(
         progress("packing the initramfs")
         modules = {_module_name(path): data for path, data in from_linux.items() if path.endswith(".ko")}
         beside = _way_to_the_disk() if busybox is None else _tiny_system(_busybox(busybox))
-        (folder / INITRAMFS).write_bytes(_initramfs(hook, beside, modules))
+        (folder / INITRAMFS).write_bytes(_initramfs(hook, beside, modules, lists))
     except ValueError as error:
         raise ImageError(f"{linux} is not as expected: {error}. Report this to the bridge's developers") from error
     return vmlinuz[0]
 
 
-def _is_wanted(path: str) -> bool:
+def _is_wanted(path: str, folders: Sequence[str]) -> bool:
     below = path.partition("/kernel/")[2]
-    return path.startswith("boot/vmlinuz-") or (
-        below.endswith(".ko") and str(PurePosixPath(below).parent) in _MODULE_FOLDERS
-    )
+    return path.startswith("boot/vmlinuz-") or (below.endswith(".ko") and str(PurePosixPath(below).parent) in folders)
 
 
 def _module_name(path: str) -> str:
@@ -235,19 +261,20 @@ def _way_to_the_disk() -> list[cpio.Entry]:
     return [cpio.directory(init.SYSTEM)]
 
 
-def _initramfs(hook: bytes, beside: list[cpio.Entry], modules: Mapping[str, bytes]) -> bytes:
-    def needed(names: Iterable[str]) -> list[str]:
-        return load_order(names, lambda name: _module(modules, name))
-
-    share = needed(SHARE_MODULES)
-    disk, card = ([name for name in needed(names) if name not in share] for names in (DISK_MODULES, CARD_MODULES))
+def _initramfs(hook: bytes, beside: list[cpio.Entry], modules: Mapping[str, bytes], lists: Sequence[Lists]) -> bytes:
+    orders = {
+        f"{folder}/{device}": load_order(wanted, lambda name: _module(modules, name))
+        for one in lists
+        for folder, devices in one.items()
+        for device, wanted in devices.items()
+    }
+    needed = sorted({name for order in orders.values() for name in order})
     return cpio.archive([
         cpio.file("init", hook, executable=True),
         *(cpio.directory(folder) for folder in init.FOLDERS),
         *beside,
-        *_numbered(init.SHARE_MODULES, share, modules),
-        *_numbered(init.DISK_MODULES, disk, modules),
-        *_numbered(init.CARD_MODULES, card, modules),
+        *(cpio.file(path, "".join(f"{name}\n" for name in order).encode()) for path, order in orders.items()),
+        *(cpio.file(f"{init.MODULES}/{name}.ko", slim(modules[name])) for name in needed),
     ])  # fmt: skip
 
 
@@ -255,11 +282,6 @@ def _module(modules: Mapping[str, bytes], name: str) -> bytes:
     if name not in modules:
         raise ValueError(f"it holds no module {name}")
     return modules[name]
-
-
-def _numbered(folder: str, names: list[str], modules: Mapping[str, bytes]) -> list[cpio.Entry]:
-    """The modules under names that sort in the order in which they must be loaded."""
-    return [cpio.file(f"{folder}/{number:02}-{name}.ko", slim(modules[name])) for number, name in enumerate(names)]
 
 
 def _write_manifest(

@@ -5,10 +5,13 @@ A busybox of Debian finds its applets without links, once /proc is there. It is 
 
 from __future__ import annotations
 
-SHARE_MODULES = "lib/modules/share"
-DISK_MODULES = "lib/modules/disk"
-CARD_MODULES = "lib/modules/card"
-"""The hook loads what lies here in the order of the names; the others only if there is a disk, or a network card."""
+MODULES = "lib/modules"
+SHARE_LISTS = f"{MODULES}/share"
+DISK_LISTS = f"{MODULES}/disk"
+CARD_LISTS = f"{MODULES}/card"
+"""What lies in these is named after a device, as the kernel writes it (`modalias`, with `*` for what may be anything),
+and lists the modules for it; the hook loads them if there is such a device. If there is one for a disk or a card, it
+mounts the disk, or brings up the network."""
 
 LINKS = ("bin/sh", "usr/bin/env")
 """What programs that are scripts begin with."""

@@ -24,14 +24,14 @@ _SIGNATURE_TRAILER = 12  # struct module_signature; its last four bytes are the 
 
 
 def dependencies(module: bytes) -> list[str]:
-    """Return the names of the modules that `module` depends on, as its .modinfo gives them.
+    """Return the names of the modules that `module` depends on, as its .modinfo gives them but with `_` for `-`.
 
     :raise ValueError: it names none, not even an empty list: no kernel module.
     """
     found = re.search(rb"\0depends=([A-Za-z0-9_,-]*)\0", module)
     if found is None:
         raise ValueError("no kernel module: it does not say what it depends on")
-    return [name.decode() for name in found[1].split(b",") if name]
+    return [name.decode().replace("-", "_") for name in found[1].split(b",") if name]
 
 
 def load_order(wanted: Iterable[str], read: Callable[[str], bytes]) -> list[str]:

@@ -4,52 +4,32 @@
  * cannot be saved, so they are given up for each checkpoint.
  */
 #define _GNU_SOURCE
+#include "../machine/machine.h"
 #include "agent.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#define MOUNT_OPTIONS "trans=virtio,version=9p2000.L,msize=131072,cache=none"
-
-/* A mount point lies on another device than its parent. statfs does not help:
- * over 9p it tells the type of the host's file system. */
-static bool is_mounted(const char *path)
-{
-    struct stat here, parent;
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool mounted = fd >= 0 && fstat(fd, &here) == 0 && fstatat(fd, "..", &parent, 0) == 0
-        && here.st_dev != parent.st_dev;
-
-    if (fd >= 0)
-        close(fd);
-    return mounted;
-}
 
 /* Tried again and again, so a reason is said once until it changes. */
-static bool mount_one(const char *tag, const char *path, unsigned long flags)
+static bool mount_one(const char *tag, const char *path, bool writable)
 {
-    static int said;
+    static char said[256];
+    const char *why;
 
-    if (is_mounted(path))
-        return true;
     mkdir(path, 0755);
-    if (mount(tag, path, "9p", flags | MS_NOSUID | MS_NODEV, MOUNT_OPTIONS) == 0) {
-        said = 0;
-        return true;
-    }
-    if (errno != said)
-        say("cannot mount %s: %s", tag, strerror(errno));
-    said = errno;
-    return false;
+    why = share_mount(tag, path, writable);
+    if (why != NULL && strcmp(why, said) != 0)
+        say("cannot mount %s: %s", tag, why);
+    snprintf(said, sizeof said, "%s", why != NULL ? why : "");
+    return why == NULL;
 }
 
 static bool mount_host(const struct options *options)
 {
-    return mount_one("vmbridge_host", options->host, MS_RDONLY);
+    return mount_one(HOST_TAG, options->host, false);
 }
 
 /* QEMU (7.2) lets itself be saved until the second message of a mount, and does
@@ -59,7 +39,7 @@ static bool mount_host(const struct options *options)
  * be hit, is made once more when the other one stands. */
 bool exports_mount(const struct options *options)
 {
-    return mount_host(options) && mount_one("vmbridge_guest", options->guest, 0)
+    return mount_host(options) && mount_one(GUEST_TAG, options->guest, true)
         && (umount2(options->host, 0) != 0 || mount_host(options));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - the command line, the signals, and the loop. */
 #define _GNU_SOURCE
+#include "../machine/machine.h"
 #include "../shell/boinc_guest.h"
 #include "agent.h"
 
@@ -159,5 +160,6 @@ int main(int argc, char **argv)
     life_begin(&agent);
     while ((status = life_step(&agent)) < 0)
         wait_for_news(&agent, signals, spool);
+    switch_off();
     return status;
 }

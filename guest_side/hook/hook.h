@@ -19,13 +19,14 @@
 #ifndef VMBRIDGE_HOOK_H
 #define VMBRIDGE_HOOK_H
 
-/* Say what could not be done, with errno's reason, and end. An /init that ends ends the machine. */
+/* Say what could not be done, with errno's reason or another, and end: an /init switches the machine off. */
 void give_up(const char *doing, const char *what) __attribute__((noreturn));
+void give_up_because(const char *doing, const char *what, const char *why) __attribute__((noreturn));
 
 /*
- * Mount what every system has, load the image's modules, mount a disk if there
- * is one (at /work, or as the root if it holds a whole system), and bring up a
- * network card if there is one.
+ * Mount what every system has, load the modules for the devices that there
+ * are, mount the image's disk if there is one (at /work, or as the root if it
+ * holds a whole system), and bring up a network card if there is one.
  */
 void system_up(void);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mount_hook.c - mount the host's export, copy the agent out of it, become the agent. */
 #define _GNU_SOURCE
+#include "../machine/machine.h"
 #include "hook.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,7 +17,13 @@
 
 void give_up(const char *doing, const char *what)
 {
-    dprintf(STDERR_FILENO, "mount_hook: cannot %s %s: %s\n", doing, what, strerror(errno));
+    give_up_because(doing, what, strerror(errno));
+}
+
+void give_up_because(const char *doing, const char *what, const char *why)
+{
+    dprintf(STDERR_FILENO, "mount_hook: cannot %s %s: %s\n", doing, what, why);
+    switch_off();
     exit(1);
 }
 
@@ -31,16 +37,13 @@ static void make_folders(void)
             give_up("make", folders[i]);
 }
 
-/*
- * What a checkpoint must find unmounted may not be cached. The agent finds the
- * mount there and looks after it from now on; a service that starts again
- * finds the one it left.
- */
+/* The agent looks after it from now on; a service that starts again finds the one it left. */
 static void mount_host(void)
 {
-    if (mount("vmbridge_host", RUN "/host", "9p", MS_RDONLY | MS_NOSUID | MS_NODEV,
-              "trans=virtio,version=9p2000.L,msize=131072,cache=none") != 0 && errno != EBUSY)
-        give_up("mount", "vmbridge_host");
+    const char *why = share_mount(HOST_TAG, RUN "/host", false);
+
+    if (why != NULL)
+        give_up_because("mount", HOST_TAG, why);
 }
 
 static void copy(int from, int to)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bridge.image import Image, cpio, init
 from bridge.image.build import ARCH as ARCH
-from bridge.image.build import SHARE_MODULES, _busybox, _module_name, _numbered
+from bridge.image.build import SHARE_MODULES, _busybox, _module_name
 from bridge.image.debian import fetch, find_package, kernel_package, read_members
-from bridge.image.modules import load_order
+from bridge.image.modules import load_order, slim
 
 PROGRAMS = ("mformat", "mcopy", "syslinux", "qemu-img")
 
@@ -63,7 +63,7 @@ def build_disk(folder: Path, formats: tuple[str, ...] = ("qcow2",)) -> list[Path
         cpio.file("init", INIT.encode(), executable=True),
         cpio.file("bin/busybox", _busybox(busybox), executable=True),
         cpio.file("etc/hosts", init.FILES["etc/hosts"]),
-        *_numbered("modules", order, modules),
+        *(cpio.file(f"modules/{at:02}.ko", slim(modules[name])) for at, name in enumerate(order)),
     ])  # fmt: skip
     return _bootable(folder, initrd, _WORDS, formats)
 

@@ -316,6 +316,11 @@ def test_modules_come_after_what_they_need() -> None:
     assert modules.load_order(["9p", "9pnet"], MODULES.__getitem__) == ["9pnet", "netfs", "9p"]
 
 
+def test_a_module_is_called_by_one_name_however_another_calls_it() -> None:
+    """sd_mod needs t10-pi, whose file is t10-pi.ko, and which the kernel calls t10_pi."""
+    assert modules.dependencies(b"\0depends=scsi_mod,t10-pi\0") == ["scsi_mod", "t10_pi"]
+
+
 def test_modules_that_need_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="depends on itself"):
         modules.load_order(["loop"], MODULES.__getitem__)
