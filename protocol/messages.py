@@ -84,11 +84,14 @@ def _many(form: str, rule: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The state that the host wants. `seq` grows with each command; `time` is in seconds since 1970, UTC."""
+    """The state that the host wants. `seq` grows with each command; `time` is in seconds since 1970, UTC. After a
+    `prepare` the guest stays away from the share for `away` seconds at least (B13).
+    """
 
     seq: int = _count(1)
     state: HostState = _word(HostState)
     time: float | None = _number(1e11)
+    away: float | None = _number(60.0)
 
 
 @dataclass(frozen=True, slots=True)

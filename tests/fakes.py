@@ -109,6 +109,7 @@ class FakeObeyingMachine(FakeMachine):
         super().__init__(spec, script)
         self._command = spec.share.host / "command"
         self._seq = 0
+        self.obeyed: list[Command] = []
         self._mounted = True
         self._stands_still = False
         self._guest: asyncio.Task[None] | None = None
@@ -140,6 +141,7 @@ class FakeObeyingMachine(FakeMachine):
             if self.deaf or not isinstance(command, Command) or command.seq <= self._seq:
                 continue
             self._seq = command.seq
+            self.obeyed.append(command)
             if command.state is HostState.SAVE and self.state:
                 self.save_state()
             if self.speaks:
@@ -218,7 +220,9 @@ class FakeCopyingMachine(FakeSavingMachine):
 
 
 class FakeApartMachine(FakeSavingMachine):
-    """One whose saved states have a disk each."""
+    """One whose saved states have a disk each. It needs its time to be paused."""
+
+    away_s = 2.5
 
     def disk_bytes(self) -> int:
         return 5000

@@ -17,11 +17,13 @@ class Commands:
         self._file = share.host / COMMAND
         self.seq = seq
 
-    def give(self, state: HostState) -> int:
+    def give(self, state: HostState, away: float | None = None) -> int:
         """Say that the guest should be in `state`, and what time it is; return the command's number.
+
+        With PREPARE it is to stay `away` from its share for so many seconds at least.
 
         :raise OSError: it could not be written.
         """
         self.seq += 1
-        write_atomic(self._file, encode(Command(self.seq, state, time.time())), durable=False)
+        write_atomic(self._file, encode(Command(self.seq, state, time.time(), away)), durable=False)
         return self.seq

@@ -225,6 +225,14 @@ class Apart(Protocol):
 
 
 @runtime_checkable
+class Slow(Protocol):
+    """What a hypervisor says that takes its time to pause a machine: so long a guest must stay away from its share."""
+
+    away_s: float
+    """In seconds of the guest's time, 60 at most."""
+
+
+@runtime_checkable
 class Continues(Protocol):
     """What a hypervisor can whose machines go on with the disk of another (`MachineSpec.before`)."""
 

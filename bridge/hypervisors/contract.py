@@ -36,7 +36,7 @@ from ..image import load_image
 from ..image.bare import load_disk
 from ..job import MachineTask
 from ..trees import remove_tree
-from . import SWITCHED_OFF, Apart, Continues, Copies, Hypervisor, MachineSpec, MachineState, Networked, Saves
+from . import SWITCHED_OFF, Apart, Continues, Copies, Hypervisor, MachineSpec, MachineState, Networked, Saves, Slow
 
 WITHIN_S = 120.0
 """The deadline of all that happens within a second or two on a computer with nothing else to do."""
@@ -170,9 +170,9 @@ def answered(spec: MachineSpec, seq: int) -> bool:
     return said is not None and seq in (said.ack, said.refused)
 
 
-def order(spec: MachineSpec, seq: int, state: HostState) -> None:
+def order(spec: MachineSpec, seq: int, state: HostState, away: float | None = None) -> None:
     """Tell the guest what to do."""
-    write_atomic(spec.share.host / COMMAND, encode(Command(seq, state, time.time())), durable=False)
+    write_atomic(spec.share.host / COMMAND, encode(Command(seq, state, time.time(), away)), durable=False)
 
 
 async def prepare(found: Hypervisor, spec: MachineSpec, first: int = 2) -> int:
@@ -181,11 +181,12 @@ async def prepare(found: Hypervisor, spec: MachineSpec, first: int = 2) -> int:
     The guest leaves for 0.3 seconds. If it is back before it could be paused it is told once more, as a host would.
     """
     assert isinstance(found, Saves)
+    away = found.away_s if isinstance(found, Slow) else None
     deadline = time.monotonic() + WITHIN_S
     for seq in itertools.count(first):
         assert time.monotonic() < deadline, "the guest never let go"
         assert await found.held_back(), "a mounted share holds it back"
-        order(spec, seq, HostState.PREPARE)
+        order(spec, seq, HostState.PREPARE, away)
         late = time.monotonic() + 5
         while await found.held_back() and time.monotonic() < late:
             await asyncio.sleep(0.005)

@@ -23,7 +23,7 @@ from protocol.messages import HostState, Status
 
 from ..errors import BridgeError
 from ..guest.command import Commands
-from ..hypervisors import Apart, Copies, Saves
+from ..hypervisors import Apart, Copies, Saves, Slow
 from .accounting import Progress, at_checkpoint
 from .checkpoints import Checkpoints, SavedState, Schedule
 from .restoring import forget_strays
@@ -181,7 +181,7 @@ class Saver:
             except (OSError, NotImplementedError) as error:
                 logger.warning("no turns are taken with the other machines of this host: %s", error)
                 self._lock = None
-        seq = self._commands.give(HostState.PREPARE)
+        seq = self._commands.give(HostState.PREPARE, hypervisor.away_s if isinstance(hypervisor, Slow) else None)
         try:
             await asyncio.wait_for(self._answer(seq), ANSWER_WITHIN_S)
         except asyncio.TimeoutError:

@@ -140,6 +140,7 @@ struct command {
     int64_t seq; /* 0: none yet */
     enum { WANT_RUN, WANT_PREPARE, WANT_SAVE, WANT_STOP } state;
     double time; /* 0: not named */
+    double away; /* seconds; 0: not named */
 };
 
 enum phase {

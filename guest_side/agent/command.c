@@ -24,6 +24,8 @@ static void take(void *user, const struct wire_value *value)
         command->seq = value->integer;
     else if (strcmp(value->key, "time") == 0)
         command->time = value->number;
+    else if (strcmp(value->key, "away") == 0)
+        command->away = value->number;
     else if (strcmp(value->key, "state") == 0)
         command->state = wanted(value->text);
 }
@@ -70,7 +72,7 @@ static void obey(struct agent *agent, const struct command *command)
 void command_look(struct agent *agent, int64_t now)
 {
     static struct watch watch;
-    struct command command = {0, WANT_RUN, 0};
+    struct command command = {0, WANT_RUN, 0, 0};
     int rule = 0;
 
     if (!watch_look(&watch, agent->options.host, "command", now, false))

@@ -418,6 +418,13 @@ static void refuse(struct agent *agent, int error)
     status->changed = true;
 }
 
+static int64_t away_for(const struct agent *agent)
+{
+    int64_t wanted = (int64_t)(agent->command.away * 1000);
+
+    return wanted > AWAY_AT_LEAST ? wanted : AWAY_AT_LEAST;
+}
+
 /* The acknowledgement lies in the share: leave when it is written. */
 static void leave(struct agent *agent, int64_t now)
 {
@@ -430,7 +437,7 @@ static void leave(struct agent *agent, int64_t now)
     if (error != 0)
         refuse(agent, error);
     agent->away = true;
-    agent->back_at = error != 0 ? now : now + AWAY_AT_LEAST;
+    agent->back_at = error != 0 ? now : now + away_for(agent);
 }
 
 /* The folder may be a new and empty one (B14): say everything again. */

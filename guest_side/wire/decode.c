@@ -37,7 +37,8 @@ static const struct message messages[WIRE_KINDS] = {
         PROTOCOL,
         {"seq", WIRE_COUNT, R, 0, 1, NULL},
         {"state", WIRE_WORD, R, 0, 0, "run prepare save stop "},
-        {"time", WIRE_NUMBER, 0, 0, 1e11, NULL}}},
+        {"time", WIRE_NUMBER, 0, 0, 1e11, NULL},
+        {"away", WIRE_NUMBER, 0, 0, 60, NULL}}},
     [WIRE_TASK] = {"task", false, {
         PROTOCOL,
         {"program", WIRE_NAME, R, 0, 0, NULL},

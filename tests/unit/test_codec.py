@@ -13,6 +13,7 @@ from protocol.messages import Command, FractionDone, HostState, Message, Task, T
     ("message", "expected"),
     [
         (Command(3, HostState.PREPARE), b"protocol 1\nseq 3\nstate prepare\n"),
+        (Command(3, HostState.PREPARE, away=2.5), b"protocol 1\nseq 3\nstate prepare\naway 2.5\n"),
         (FractionDone(0.25), b"0.25\n"),
         (Task("x", arg=("", " a ")), b"protocol 1\nprogram x\narg \narg  a \n"),
         (TrickleUp("v", ("1", "2")), b"variety v\ntext 1\ntext 2\n"),

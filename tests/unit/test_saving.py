@@ -684,6 +684,7 @@ def test_states_that_are_apart_are_not_copied(slot: Slot) -> None:
     lived = slot.live((0.0, say("status", RUNNING)), period_s=0.05, prepare=prepare, kind=FakeApartMachine)
     assert lived.did.count("pause") == sum(call.startswith("save") for call in lived.did) >= 4
     assert not any(call.startswith(("copy", "sync")) for call in lived.did) and slot.record.copy is None
+    assert {command.away for command in lived.machine.obeyed if command.state is HostState.PREPARE} == {2.5}
     states = [state.tag for state in slot.record.states]
     slot.saved = []
     for _ in range(MOST_TRIES):
