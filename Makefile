@@ -147,7 +147,7 @@ $(SYSTEM)/image.json: $(HOOK) $(wildcard bridge/image/*.py) tests/images/first_b
 		--files tests/images/root --first-boot tests/images/first_boot.sh
 
 images: guest image $(SYSTEM)/image.json $(BOINC)/ready  ## build/system: a Debian system with Python as an image, and the tests with it
-	$(call need,cc c++ gfortran,gcc libc6-dev g++ gfortran)
+	$(call need,cc c++ gfortran xorriso,gcc libc6-dev g++ gfortran xorriso)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/images
 
 # The tests want the BOINC client's programs. Its package would start a client, now and at each boot of the machine.

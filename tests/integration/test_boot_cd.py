@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from bridge.guest.stage import stage_in
 from bridge.image import Image
 from bridge.image.boot_cd import loader_packages, make_boot_cd
 from bridge.image.build import WORK_LABEL, build_image
 from bridge.image.disk import make_disk
-from bridge.job import MachineTask
-from guest_side import read_agent
-from protocol.codec import decode, encode
-from protocol.files import Door, write_atomic
-from protocol.layout import COMMAND, FINISHED, GUEST_TAG, HOST_TAG, OUT, Share
-from protocol.messages import Command, Finished, HostState
 
-from ..patience import AT_MOST_S
+from ..from_cd import boot, cd, disk, mounts_when_done, shares, stage
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +41,11 @@ def test_the_manifest_knows_the_cd_and_the_disk_is_one_file_of_vmware(image: Ima
     assert image.work_disk_format == "vmdk" and b'createType="monolithicSparse"' in image.work_disk.read_bytes()
 
 
-WORKER = """#!/bin/sh
-grep ' /work ' /proc/mounts | tail -n 1 >mounts
-read line <in.txt && echo "$line" >out.txt
-exec >/dev/null 2>&1
-setsid sh -c '>/tmp/apart; until [ -e /run/vmbridge/guest/finished ]; do sleep 0.2; done; kill -TERM 1' &
-until [ -e /tmp/apart ]; do sleep 0.1; done
-"""
-"""When all is told it ends the machine's first process, by one that the agent does not end with it."""
-
-
 def test_a_whole_job_from_bios_to_power_off(image: Image, tmp_path: Path) -> None:
     """SeaBIOS, the loader, the disk on SATA, a job by the agent, and a machine that QEMU would start anew."""
-    (tmp_path / "worker").write_text(WORKER)
-    (tmp_path / "in.txt").write_text("all of it\n")
-    job = MachineTask(
-        tmp_path / "job.xml", "boot", tmp_path, "worker", inputs=("in.txt",), outputs=("out.txt", "mounts")
-    )
-    share = Share.two_folders(tmp_path / "shared")
-    stage_in(job, share, agent=read_agent(image.arch), static_only=image.static_programs_only)
-    write_atomic(share.host / COMMAND, encode(Command(1, HostState.RUN, time.time())), durable=False)
-    said = boot(
-        *("-drive", f"file={image.boot_cd},format=raw,if=none,id=cd,readonly=on", "-device", "ide-cd,drive=cd"),
-        *disk(image, "ich9-ahci,id=sata", "ide-hd,bus=sata.0,drive=work"),
-        *("-virtfs", f"local,path={share.host},security_model=mapped-xattr,readonly=on,mount_tag={HOST_TAG}"),
-        *("-virtfs", f"local,path={share.guest},security_model=mapped-xattr,mount_tag={GUEST_TAG}"),
-    )
-    with Door(share.guest) as door:
-        finished = door.read(FINISHED, 65_536)
-    assert finished is not None and decode(FINISHED, finished) == Finished(0), said
-    assert (share.guest / OUT / "out.txt").read_text() == "all of it\n"
-    assert (share.guest / OUT / "mounts").read_text().startswith("/dev/sda /work ext4 ")
+    share = stage(tmp_path, image)
+    said = boot(*cd(image), *disk(image, "ich9-ahci,id=sata", "ide-hd,bus=sata.0,drive=work"), *shares(share))
+    assert mounts_when_done(share)["/work"] == ("/dev/sda", "ext4")
     assert "Power down" in said
 
 
@@ -104,28 +69,3 @@ def test_vboxs_modules_load_and_what_none_of_the_ways_can_is_told_in_one_line(im
     ways = "9p: No such device, vboxsf: No such device, vmhgfs-fuse: No such file or directory"
     assert f"mount_hook: cannot mount vmbridge_host: {ways}\n" in said
     assert "Power down" in said and "panic" not in said
-
-
-PC = [
-    *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-nic", "none", "-serial", "stdio"),
-    *("-machine", "pc", "-accel", "tcg", "-cpu", "Nehalem-v1", "-m", "256"),
-]
-
-
-def disk(image: Image, *devices: str) -> list[str]:
-    words = ["-drive", f"file={image.work_disk},format=vmdk,if=none,id=work,snapshot=on"]
-    return [*words, *(word for device in devices for word in ("-device", device))]
-
-
-def boot(*words: str) -> str:
-    """Run a PC until it has switched itself off, and return what its console says."""
-    done = subprocess.run(
-        [*PC, *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=AT_MOST_S,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr}"
-    return done.stdout.replace("\r", "")
