@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 GUEST := build/guest
 HOOK := $(GUEST)/x86_64/mount_hook
 IMAGE := build/image
+CD_IMAGE := build/image-cd
 ARM_IMAGE := build/image-aarch64
 SYSTEM := build/system
 DEMO := build/demo
@@ -111,9 +112,13 @@ test-libvirt: guest image  ## tests with Debian's libvirt, which they start them
 	$(call need,$(QEMU_COMMANDS) unshare libvirtd virsh,$(QEMU_PACKAGES) util-linux $(LIBVIRT_PACKAGES),$(call without_services,$(QEMU_PACKAGES) $(LIBVIRT_PACKAGES)))
 	@LIBVIRT_WANTED=1 $(BIN)/pytest --numprocesses 2 tests/integration/test_libvirt.py
 
-test-vmware: guest image  ## tests with a stand-in for VMware's vmrun, which drives QEMU
-	$(call need,$(QEMU_COMMANDS) mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
+test-vmware: guest image $(CD_IMAGE)/image.json  ## tests with a stand-in for VMware's vmrun, which drives QEMU
+	$(call need,$(QEMU_COMMANDS) qemu-nbd mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 tests/integration/test_vmware.py
+
+$(CD_IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup
+	$(call need,qemu-img mke2fs dpkg-deb apt-get xorriso,qemu-utils e2fsprogs xorriso)
+	@$(BIN)/vmbridge image build $(CD_IMAGE) --boot-cd
 
 # Debian has VirtualBox in sid only, so it gets a folder of its own (1 GB). Without the kernel driver, which is not in
 # there, it does all but start a machine.

@@ -18,6 +18,8 @@ from .errors import HostError, NotInstalled
 from .hypervisors.qemu.command_line import WORK_DISK
 from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
+from .hypervisors.vmware.states import States
+from .hypervisors.vmware.vmx import FOLDER as VMWARE
 from .job.names import JOB_FILE, VBOX_JOB_FILE
 from .life.accounting import Progress
 from .life.checkpoints import RECORD, SavedState, recorded
@@ -123,16 +125,23 @@ def _judge_checkpoints(found: Look) -> None:
     except ValueError as error:
         found.problems.append(f"{MACHINE}/{RECORD} cannot be read: {error}")
         return
-    there = _tags(machine / WORK_DISK, found)
+    where, there = _states(machine, found)
     for state in states:
         if there is None or state.tag in there:
             found.checkpoints.append(state.tag)
             found.progress = found.progress or state.progress
         else:
-            found.problems.append(f"{state.tag} is recorded and is not in {MACHINE}/{WORK_DISK}")
+            found.problems.append(f"{state.tag} is recorded and is not in {MACHINE}/{where}")
     strays = sorted((there or set()) - {state.tag for state in states})
-    found.problems += [f"{tag} is in {MACHINE}/{WORK_DISK} and not recorded; it goes at the next one" for tag in strays]
+    found.problems += [f"{tag} is in {MACHINE}/{where} and not recorded; it goes at the next one" for tag in strays]
     _judge_copies(found, machine, copy)
+
+
+def _states(machine: Path, found: Look) -> tuple[str, set[str] | None]:
+    """Return where a machine's states are, and their tags; None where nobody can tell."""
+    if (machine / VMWARE).is_dir():
+        return VMWARE, set(States(machine / VMWARE).tags())
+    return WORK_DISK, _tags(machine / WORK_DISK, found)
 
 
 def _judge_copies(found: Look, machine: Path, copy: SavedState | None) -> None:

@@ -133,6 +133,11 @@ def make_spec(ground: Ground, name: str = "machine") -> MachineSpec:
     return MachineSpec("contract", directory, share, image, 256, 1)
 
 
+def _names(spec: MachineSpec) -> set[str]:
+    """Return the names of all files in a machine's folder."""
+    return {str(path.relative_to(spec.directory)) for path in spec.directory.rglob("*")}
+
+
 async def until(condition: Callable[[], object], what: str = "it") -> None:
     """Return when `condition` holds."""
     deadline = time.monotonic() + WITHIN_S
@@ -390,9 +395,9 @@ async def a_machine_that_was_saved_is_found_again_as_it_was(ground: Ground) -> N
         await found.start()
         await until(lambda: is_running(spec), "the guest's coming up")
         seq = await prepare(found, spec)
-        at_first = set(os.listdir(spec.directory))
+        at_first = _names(spec)
         await found.save("one")
-        with_one = set(os.listdir(spec.directory))
+        with_one = _names(spec)
         await found.save("two")
         await _fails(found.save("two"), "two states of one name")
         await found.pause()
@@ -403,16 +408,14 @@ async def a_machine_that_was_saved_is_found_again_as_it_was(ground: Ground) -> N
             for tag in ("one", "two"):
                 await found.copy(tag)
                 await found.sync_copy(tag)
-        before = set(os.listdir(spec.directory))
+        before = _names(spec)
         await found.forget_all_but(["two"], "two")
-        left = set(os.listdir(spec.directory))
+        left = _names(spec)
         assert not (with_one - at_first) & left, "what was only the forgotten state's"
         if isinstance(found, Copies):
             assert len(before - left) == 1, "one copy less"
         await found.stop()
-        assert {name for name in os.listdir(spec.directory) if name not in at_first} == left - at_first, (
-            "saved states outlive the machine"
-        )
+        assert _names(spec) - at_first == left - at_first, "saved states outlive the machine"
 
         again = ground.backend(spec)
         assert isinstance(again, Saves) and await again.description() == made_of

@@ -20,7 +20,7 @@ OUTPUT = "<copy_file_from_VM>out.txt</copy_file_from_VM>"
 def link_image(slot: Slot, image: Path) -> None:
     """Put the image's files into the slot as the client does: a folder of links."""
     manifest = json.loads((image / "image.json").read_text())
-    for name in ("image.json", manifest["kernel"], manifest["initramfs"], manifest["work_disk"]):
+    for name in ("image.json", *manifest["sha256"]):
         physical = slot.directory.project / f"{name}_1"
         physical.symlink_to(image / name)
         slot.directory.link(f"image/{name}", physical.name)

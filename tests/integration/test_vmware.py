@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bridge.errors import HypervisorError
+from bridge.errors import CommandFailed, HypervisorError
+from bridge.guest.folders import make_anew
 from bridge.hypervisors import SWITCHED_OFF, Hardware, MachineSpec, MachineState
-from bridge.hypervisors.contract import Case, Ground, cases, machine
+from bridge.hypervisors.contract import Case, Ground, cases, is_running, machine, obeyed, order, prepare
+from bridge.hypervisors.contract import until as until_it
 from bridge.hypervisors.vmware import VMware
+from bridge.hypervisors.vmware.vmx import FOLDER
 from bridge.image import load_image
 from bridge.image.bare import load_disk
+from bridge.slots import look
 from protocol.layout import Share
+from protocol.messages import HostState
 
 from .. import vmrun
+from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S
-from ..plain_guest import build_disk, build_tiny_disk
+from ..plain_guest import build_disk
+from ..standin import Conclusion, End
+from ..vmrun.vmrun import KILLED
 from . import conftest
+from .slots import MakeSlot
+from .test_app_machine import link_image
 from .test_plain_guest import WHOLE_LIFE, MakeVboxJob
 from .test_plain_guest import make_vbox_job as make_vbox_job
+
+CD_IMAGE = REPOSITORY / "build" / "image-cd"
+
+STEPS = 30
+COUNTER = f"n=0; while [ $n -lt {STEPS} ]; do n=$((n + 1)); echo step $n >> out.txt; sleep 0.2; done"
+"""What it has in memory and on its disk must stay together."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,20 +57,20 @@ def vmware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Path:
-    """The tiny image's system, on a disk that boots."""
-    return build_tiny_disk(tmp_path_factory.mktemp("tiny"), load_image(image), "vmdk")
-
-
-# The tiny image's first program gives up by starting the machine anew, which `qemu` and `libvirt` take for its end.
-CASES = [case for case in cases(VMware) if str(case) != "a_machine_that_switches_itself_off_says_so"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_contract(case: Case, tmp_path: Path, disk: Path) -> None:
+def image() -> Iterator[Path]:
+    """The tiny image with a CD to boot from, whose disk nobody writes."""
+    if not (CD_IMAGE / "image.json").exists():
+        pytest.fail("there is no build/image-cd: run `make test-vmware`")
+    disk = load_image(CD_IMAGE).work_disk
+    assert disk is not None
     before = disk.read_bytes()
-    case(Ground(VMware, tmp_path, disk))
-    assert disk.read_bytes() == before, "the machine wrote into its own disk"
+    yield CD_IMAGE
+    assert disk.read_bytes() == before, "a machine wrote into the image"
+
+
+@pytest.mark.parametrize("case", cases(VMware), ids=str)
+def test_contract(case: Case, tmp_path: Path, image: Path) -> None:
+    case(Ground(VMware, tmp_path, image))
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +93,9 @@ def test_a_machine_that_switches_itself_off_says_so_and_goes_on_with_its_disk(tm
             await found.start()
             assert await asyncio.wait_for(found.wait(), AT_MOST_S) == SWITCHED_OFF
             assert found.examine().state is MachineState.GONE and found.examine().console
-            inode = (spec.directory / "disk.vmdk").stat().st_ino
+            inode = (spec.directory / FOLDER / "disk.vmdk").stat().st_ino
             await again.start()
-            assert (spec.directory / "disk.vmdk").stat().st_ino == inode
+            assert (spec.directory / FOLDER / "disk.vmdk").stat().st_ino == inode
         finally:
             await again.remove()
 
@@ -95,15 +113,84 @@ def test_a_whole_job(make_vbox_job: MakeVboxJob, plain_disk: Path) -> None:
     assert plain_disk.read_bytes() == before and job.left() == ["shared"]
 
 
-def test_the_tiny_image_is_refused_before_anything_starts(make_job: Callable[..., conftest.JobDirectory]) -> None:
-    job = make_job("true")
+def test_a_whole_job_of_a_guest_of_ours(make_job: Callable[..., conftest.JobDirectory], image: Path) -> None:
+    elements = "<copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM>"
+    job = make_job("cat in.txt > out.txt; echo >> out.txt; touch /run/vmbridge/host/x || echo read-only >> out.txt",
+                   elements, image_path=image)  # fmt: skip
+    (job.path / "in.txt").write_text("42")
     done = job.run("--hypervisor", "vmware")
-    assert done.returncode == 1 and "VMware starts disks only" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert (job.path / "out.txt").read_text() == "42\nread-only\n" and job.left() == []
+    assert "VMware (ws), by vmrun" in done.stderr
 
 
-def test_why_vmrun_starts_nothing_is_told(tmp_path: Path, disk: Path) -> None:
+def test_a_job_that_is_quit_goes_on(make_slot: MakeSlot, image: Path) -> None:
+    elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
+    slot = make_slot(COUNTER, elements, hypervisor="vmware", image="image", checkpoint_period=1.0)
+    result = slot.directory.output("out.txt", "molecule_42_0_0")
+    link_image(slot, image)
+    slot.run()
+    slot.until_running()
+    slot.until_told("checkpoint checkpoint-1 taken")
+    slot.order("quit")
+    assert slot.wait().end is End.LATER, slot.stderr()
+    slot.until_nobody()
+    assert [problem for problem in look(slot.slot).problems if "shared" not in problem] == []
+    slot.run()
+    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
+    assert re.search(r"restored from checkpoint-\d+", slot.stderr())
+    assert result.read_text() == "".join(f"step {n}\n" for n in range(1, STEPS + 1))
+    slot.until_nobody()
+    assert slot.left() == set()
+
+
+def test_whoever_is_killed_the_next_start_goes_on(tmp_path: Path, image: Path) -> None:
+    """vmrun before it has done anything, vmrun when all is done, and the bridge when the machine is suspended."""
+
     async def go() -> None:
-        async with machine(Ground(VMware, tmp_path, disk)) as (_, spec):
+        async with machine(Ground(VMware, tmp_path, image)) as (found, spec):
+            assert isinstance(found, VMware)
+            killed = spec.directory / FOLDER / KILLED
+            await found.start()
+            await until_it(lambda: is_running(spec), "the guest's coming up")
+            seq = await prepare(found, spec)
+            killed.write_text("")
+            with pytest.raises(CommandFailed, match="suspend"):
+                await found.save("one")
+            assert found.examine().state is MachineState.PAUSED and not killed.exists()
+            killed.write_text("late")
+            await found.save("one")
+            await found.resume()
+            order(spec, seq + 1, HostState.RUN)
+            await until_it(lambda: obeyed(spec, seq + 1), "the guest's going on")
+            seq = await prepare(found, spec, seq + 2)
+            subprocess.run(
+                ["vmrun", "-T", "ws", "suspend", spec.directory / FOLDER / "machine.vmx", "hard"], check=True
+            )
+            assert await asyncio.wait_for(found.wait(), AT_MOST_S) == "somebody has suspended the machine"
+            assert found.examine().state is MachineState.GONE
+            again = VMware(spec)  # who was killed has told nobody anything
+            make_anew(spec.share)
+            order(spec, seq + 1, HostState.RUN)
+            await again.restore("one")
+            await until_it(lambda: obeyed(spec, seq + 1), "the restored guest's obeying")
+            await again.remove()
+            assert os.listdir(spec.directory) == []
+
+    asyncio.run(asyncio.wait_for(go(), 3 * AT_MOST_S))
+
+
+def test_an_image_without_a_cd_is_refused_before_anything_starts(
+    make_job: Callable[..., conftest.JobDirectory],
+) -> None:
+    job = make_job("true", image_path=conftest.IMAGE)
+    done = job.run("--hypervisor", "vmware")
+    assert done.returncode == 1 and "has no CD to boot from" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_why_vmrun_starts_nothing_is_told(tmp_path: Path, image: Path) -> None:
+    async def go() -> None:
+        async with machine(Ground(VMware, tmp_path, image)) as (_, spec):
             found = VMware(replace(spec, memory_mb=1 << 30))
             with pytest.raises(
                 HypervisorError, match=r"memory.* vmrun failed at start: Error: The operation was cancel"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from bridge.image import Image, cpio, init
+from bridge.image import cpio, init
 from bridge.image.build import ARCH as ARCH
 from bridge.image.build import SHARE_MODULES, _busybox, _module_name
 from bridge.image.debian import fetch, find_package, kernel_package, read_members
@@ -66,15 +66,6 @@ def build_disk(folder: Path, formats: tuple[str, ...] = ("qcow2",)) -> list[Path
         *(cpio.file(f"modules/{at:02}.ko", slim(modules[name])) for at, name in enumerate(order)),
     ])  # fmt: skip
     return _bootable(folder, initrd, _WORDS, formats)
-
-
-def build_tiny_disk(folder: Path, image: Image, form: str) -> Path:
-    """Make a disk that boots the system of `image`, the tiny one, by a loader, and return the file.
-
-    Its kernel is the same in the form that loaders take.
-    """
-    (disk,) = _bootable(folder, image.initramfs.read_bytes(), image.cmdline, (form,))
-    return disk
 
 
 @cache

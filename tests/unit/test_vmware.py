@@ -10,10 +10,23 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import HypervisorError, NotInstalled
-from bridge.hypervisors import Hardware, MachineSpec, choose
+from bridge.hypervisors import Apart, Continues, Copies, Hardware, MachineSpec, Saves, choose
 from bridge.hypervisors.vmware import VMware
 from bridge.hypervisors.vmware.delta import HEAD_BYTES, delta, description_at, parent
-from bridge.hypervisors.vmware.vmx import disk_is_full, ended_in_order, machine_name, refusal, table, written
+from bridge.hypervisors.vmware.vmx import (
+    changed,
+    devices,
+    disk_is_full,
+    ended_in_order,
+    going_on,
+    machine_name,
+    refusal,
+    saved_in,
+    table,
+    written,
+)
+from bridge.hypervisors.vmware.vmx import read as read_vmx
+from bridge.image import Image
 from bridge.image.bare import BareDisk
 from protocol.layout import Share
 
@@ -21,7 +34,13 @@ from ..vmrun.vmrun import read
 
 SHARE = Share.two_folders(Path("/slot/shared"))
 DISK = BareDisk(Path("/project/disk.vmdk"), "vmdk", "vmdk 1 2")
-SPEC = MachineSpec("science", Path("/slot/machine"), SHARE, DISK, 254, 2)
+IMAGE = Image(
+    *("x86_64", Path("/project/vmlinux"), Path("/project/initramfs"), Path("/project/work.vmdk"), "quiet", True, "d1"),
+    work_disk_format="vmdk",
+    boot_cd=Path("/project/boot.iso"),
+)
+SPEC = MachineSpec("science", Path("/slot/machine"), SHARE, IMAGE, 254, 2)
+PLAIN = replace(SPEC, image=DISK, hardware=Hardware("ide", "e1000", ()))
 
 
 def test_the_machine_sees_two_folders_and_writes_to_one() -> None:
@@ -31,6 +50,41 @@ def test_the_machine_sees_two_folders_and_writes_to_one() -> None:
     assert (found["sharedFolder0.guestName"], found["sharedFolder0.writeAccess"]) == ("vmbridge_host", "FALSE")
     assert (found["sharedFolder1.guestName"], found["sharedFolder1.writeAccess"]) == ("vmbridge_guest", "TRUE")
     assert found["sharedFolder.maxNum"] == "2" and found["sharedFolder1.hostPath"] == str(SHARE.guest)
+
+
+def test_a_guest_of_ours_boots_from_a_cd_and_has_a_disk() -> None:
+    found = table(SPEC)
+    assert (found["ide1:0.deviceType"], found["ide1:0.fileName"]) == ("cdrom-image", "/project/boot.iso")
+    assert found["bios.bootOrder"] == "cdrom,hdd" and found["sata0:0.fileName"] == "disk.vmdk"
+    assert not any(name.startswith("ide") for name in table(replace(PLAIN, hardware=Hardware("sata", "e1000", ()))))
+
+
+def test_what_vmware_has_written_stays_where_nothing_else_is_wanted() -> None:
+    text = """.encoding = "UTF-8"
+    MEMSIZE = "9"
+uuid.bios = "56 4d 13 59"
+checkpoint.vmState.readOnly = "FALSE"
+checkpoint.vmState = "machine-5cf61512.vmss"
+annotation = "a |22b|22"
+no such line
+"""
+    assert read_vmx(text)["annotation"] == 'a "b"' and saved_in(text) == "machine-5cf61512.vmss"
+    again = read(changed(text, going_on(SPEC, "one.state/machine-5cf61512.vmss", stays=True)))
+    assert again["uuid.bios"] == "56 4d 13 59" and again["memsize"] == "256"
+    assert again["checkpoint.vmstate"] == "one.state/machine-5cf61512.vmss"
+    assert again["checkpoint.vmstate.readonly"] == "TRUE"
+    assert saved_in(changed(text, {"checkpoint.vmState": ""})) is None is saved_in("")
+
+
+def test_another_machine_is_made_of_other_things() -> None:
+    moved = replace(SPEC, name="other", directory=Path("/slot2/machine"), memory_mb=512, cpus=1)
+    assert devices(SPEC) == devices(moved)
+    assert devices(SPEC) != devices(PLAIN) != devices(replace(PLAIN, hardware=Hardware("sas", "e1000", ())))
+
+
+def test_it_says_what_it_can() -> None:
+    assert issubclass(VMware, Saves) and issubclass(VMware, Continues) and issubclass(VMware, Apart)
+    assert not issubclass(VMware, Copies)
 
 
 def test_the_machine_has_nothing_that_was_not_asked_for() -> None:
@@ -63,7 +117,9 @@ def test_what_is_refused() -> None:
     assert refusal(SPEC) is None
     assert "network" in (refusal(replace(SPEC, network=True)) or "")
     assert "virtio" in (refusal(replace(SPEC, hardware=Hardware("virtio", "e1000", ()))) or "")
-    assert VMware.refuses(DISK) is None
+    assert VMware.refuses(DISK) is None is VMware.refuses(IMAGE)
+    assert "--boot-cd" in (VMware.refuses(replace(IMAGE, boot_cd=None)) or "")
+    assert "qcow2" in (VMware.refuses(replace(IMAGE, work_disk_format="qcow2")) or "")
     assert "vdi" in (VMware.refuses(replace(DISK, work_disk_format="vdi")) or "")
     assert "aarch64" in (VMware.refuses(replace(DISK, arch="aarch64")) or "")
 
@@ -139,6 +195,14 @@ def test_a_disk_that_would_show_the_guest_other_files(old: str, new: str) -> Non
     assert old in TEXT
     with pytest.raises(ValueError, match="names other files"):
         parent(head(), TEXT.replace(old, new).encode())
+
+
+def test_a_disk_of_ours_may_lie_over_another() -> None:
+    text = dict(delta(parent(head(), TEXT.encode()), "/project/vm image.vmdk", "disk.vmdk")[1])[512]
+    with pytest.raises(ValueError, match="names other files"):
+        parent(head(), text)
+    found = parent(head(), text, is_ours=True)
+    assert found.identity == "fffffffe" and found.geometry == ('ddb.adapterType = "ide"', 'ddb.geometry.heads = "16"')
 
 
 def test_disks_that_are_no_good() -> None:

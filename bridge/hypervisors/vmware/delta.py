@@ -57,8 +57,8 @@ def description_at(head: bytes) -> tuple[int, int]:
     return at * _SECTOR, size * _SECTOR
 
 
-def parent(head: bytes, description: bytes) -> Parent:
-    """Return what a child of the disk must know.
+def parent(head: bytes, description: bytes, *, is_ours: bool = False) -> Parent:
+    """Return what a child of the disk must know. One that `is_ours` lies over another itself.
 
     :raise ValueError: it names other files, or is broken; the text goes on from the disk's name.
     """
@@ -68,8 +68,8 @@ def parent(head: bytes, description: bytes) -> Parent:
     kinds = _EXTENT.findall(text)
     alone = (
         values.get("createType") == "monolithicSparse"
-        and values.get("parentCID", "ffffffff").lower() == "ffffffff"
-        and "parentFileNameHint" not in values
+        and (is_ours or values.get("parentCID", "ffffffff").lower() == "ffffffff")
+        and (is_ours or "parentFileNameHint" not in values)
         and [kind for kind, _ in kinds] == ["SPARSE"]
         and not re.search(r"[/\\]", kinds[0][1])
     )

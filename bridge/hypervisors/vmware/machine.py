@@ -1,49 +1,55 @@
-"""One machine under VMware: its process, and what `vmrun` is told."""
+"""One machine under VMware: what `vmrun` is told, and its saved states.
+
+A state is saved by suspending the machine: then its memory lies in a file and its process has ended, and what lies
+there is kept. The machine goes on from it by a new process, as it does when it is restored.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import shutil
-import sys
+from collections.abc import Callable, Collection, Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import ClassVar
 
-import psutil
-
 from protocol.files import write_atomic
 
-from ...errors import CommandFailed, HostError, HypervisorError, ImageError, NotInstalled
+from ...errors import BridgeError, CommandFailed, HostError, HypervisorError
 from ...host.leftovers import end_leftovers
-from ...host.program import Program
-from ...host.tree import Tree, tree_of
 from ...image import Image
 from ...image.bare import BareDisk
 from ...tail import end_of
 from ...trees import remove_tree
 from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
-from ..child import clean_environment, own_cpu, run_briefly
-from ..foreign import gone_within, is_alive, kill
-from . import delta
-from .vmx import CONSOLE, DISK, LOG, VMX, disk_is_full, ended_in_order, exports, refusal, table, written
+from ..foreign import gone_within, kill
+from ..letting_go import LettingGo
+from ..processor import processor
+from . import disk, process, vmrun
+from .states import States
+from .vmx import (
+    CONSOLE,
+    DISK,
+    FOLDER,
+    LOG,
+    VMX,
+    changed,
+    devices,
+    disk_is_full,
+    ended_in_order,
+    exports,
+    going_on,
+    refusal,
+    saved_in,
+    table,
+    written,
+)
 
 logger = getLogger(__name__)
 
-_STARTED_WITHIN_S = 120.0
-_SAID = "vmrun.txt"
-
-_START = """exec 3>&1 >"$1" 2>&1
-shift
-"$@" 3>&-
-status=$?
-echo $status >&3
-exec 3>&-
-[ $status = 0 ] && exec sleep 2147483647
-"""
-"""vmrun starts the machine and ends; what stays is the program that its keeper waits for. The machine's own keeper is
-what inherits it from vmrun, so it is ended with the rest when the bridge goes."""
+_SUSPENDED_WITHIN_S = 600.0
+_ENDS_WITHIN_S = 10.0
 
 
 class VMware:
@@ -55,15 +61,25 @@ class VMware:
     look_every_s: ClassVar[float] = 20.0
     """VMware tells no events: so often the machine's files are measured."""
 
+    away_s: float = 2.0
+    """vmrun takes tenths of a second, and longer on a busy host."""
+
     def __init__(self, spec: MachineSpec) -> None:
         self._spec = spec
-        self._vmx = spec.directory.resolve() / VMX
+        self._folder = spec.directory.resolve() / FOLDER
+        self._vmx = self._folder / VMX
+        self._states = States(self._folder)
+        self._letting_go = LettingGo(spec.share)
         self._state = MachineState.ABSENT
-        self._tree: Tree | None = None
-        self._process: psutil.Process | None = None
-        self._is_ours = True
-        self._cpu_seconds = 0.0
+        self._run: process.Run | None = None
+        self._cpu_before = 0.0
         self._stopped = False
+        self._is_wanted = True
+        self._saving = False
+        self._memory: Path | None = None
+        """Where it lies, of a machine that is suspended."""
+        self._awake = asyncio.Event()
+        self._failure: BridgeError | None = None
         self._telling = asyncio.Lock()
 
     async def probe(self) -> str:
@@ -73,8 +89,8 @@ class VMware:
             raise HypervisorError(f"VMware cannot boot the image: {why}. Choose another image or hypervisor")
         if why := refusal(self._spec):
             raise HypervisorError(why)
-        await self._vmrun("list")
-        return f"VMware ({_kind()}), by vmrun"
+        await vmrun.call("list")
+        return f"VMware ({vmrun.kind()}), by vmrun"
 
     # The verbs
 
@@ -82,74 +98,67 @@ class VMware:
         if self._state is not MachineState.ABSENT:
             return
         await self.probe()
-        await self._end_leftovers()
-        self._cpu_seconds, self._process, self._tree, self._stopped = 0.0, None, None, False
-        try:
-            await asyncio.to_thread(self._make)
-            await self._launch()
-            self._state = MachineState.RUNNING
-        except BaseException:
-            await self._end()
-            raise
-
-    async def _end_leftovers(self) -> None:
-        """End the machine of an earlier start in the same place, and forget all of it but its disk."""
-        await asyncio.to_thread(end_leftovers, self._spec.directory)
-        if (left := await asyncio.to_thread(_process_of, self._vmx)) is not None:
-            await kill(left)
-        kept = () if self._spec.hardware is None else (DISK,)
-        for name in os.listdir(self._spec.directory):
-            if name not in kept:
-                remove_tree(self._spec.directory / name)
+        await self._clear(() if not isinstance(self._spec.image, BareDisk) else (DISK,))
+        await self._begin(self._make)
 
     def _make(self) -> None:
-        spec = self._spec
-        assert isinstance(spec.image, BareDisk)
-        for _, folder, _ in exports(spec):  # a machine would start without
+        if not (self._folder / DISK).exists():
+            assert self._spec.image is not None
+            disk.make(self._spec.image, self._spec.before, self._folder / DISK)
+        write_atomic(self._vmx, written(table(self._spec)).encode(), durable=False)
+
+    async def restore(self, tag: str) -> None:
+        if self._state is not MachineState.ABSENT:
+            return
+        await self.probe()
+        await self._clear(self._states.names())
+        await self._begin(lambda: self._go_on_from(self._states.put_back(tag)))
+
+    def _go_on_from(self, memory: Path) -> None:
+        is_kept = memory.parent != self._folder
+        if is_kept:
+            self._states.forget_memory()
+        text = self._vmx.read_text("utf-8", "surrogateescape")
+        entries = going_on(self._spec, str(memory.relative_to(self._folder)), stays=is_kept)
+        write_atomic(self._vmx, changed(text, entries).encode("utf-8", "surrogateescape"), durable=False)
+
+    async def _clear(self, kept: Collection[str]) -> None:
+        """End the machine of an earlier start in the same place, and forget all of it but what is `kept`."""
+        await asyncio.to_thread(end_leftovers, self._folder)
+        if (left := await asyncio.to_thread(process.process_of, self._vmx)) is not None:
+            await kill(left)
+        self._folder.mkdir(exist_ok=True)
+        for name in os.listdir(self._folder):
+            if name not in kept:
+                remove_tree(self._folder / name)
+
+    async def _begin(self, make_ready: Callable[[], None]) -> None:
+        self._run, self._cpu_before, self._failure = None, 0.0, None
+        self._stopped, self._is_wanted = False, True
+        await asyncio.to_thread(self._see_folders)
+        await asyncio.to_thread(make_ready)
+        await self._launch()
+        self._state = MachineState.RUNNING
+
+    def _see_folders(self) -> None:
+        for _, folder, _ in exports(self._spec):  # a machine would start without
             if not folder.is_dir():
                 raise HypervisorError(f"the folder {folder} is to be shared with the machine, and is not there")
-        if not (spec.directory / DISK).exists():
-            _make_disk(spec.image.work_disk.resolve(), spec.directory / DISK)
-        write_atomic(self._vmx, written(table(spec)).encode(), durable=False)
 
     async def _launch(self) -> None:
-        directory = self._spec.directory.resolve()
-        said = directory / _SAID
-        program = Program(
-            name="vmrun",
-            argv=("/bin/sh", "-c", _START, "sh", str(said), *_words("start", self._vmx, "nogui")),
-            slot=directory,
-            cwd=directory,
-            env=tuple(f"{name}={value}" for name, value in clean_environment().items()),
-        )
-        answer = asyncio.StreamReader()
-        read, write = os.pipe()
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(answer), os.fdopen(read, "rb", 0)
-        )
-        try:
-            try:
-                self._tree = tree_of(program, output=write)
-                await self._tree.start()
-            finally:
-                os.close(write)
-            status = await asyncio.wait_for(answer.read(), _STARTED_WITHIN_S)
-        except asyncio.TimeoutError:
-            raise CommandFailed(f"vmrun has not started the machine in {_STARTED_WITHIN_S:g} seconds") from None
-        finally:
-            pipe.close()
-        if status != b"0\n":
-            raise _explained(end_of(said), end_of(directory / LOG))
-        self._process = await asyncio.to_thread(_process_of, self._vmx)
-        if self._process is None:
-            raise CommandFailed("vmrun has started the machine, and it is not there")
-        self._is_ours = await asyncio.to_thread(_descends_from_us, self._process)
+        (self._folder / LOG).unlink(missing_ok=True)  # its end is to be that of this run
+        run = await process.start(self._vmx, vmrun.words("start", self._vmx, "nogui"))
+        self._cpu_before += 0.0 if self._run is None else self._run.cpu_seconds()
+        self._run = run
 
     async def pause(self) -> None:
         await self._tell("pause", MachineState.RUNNING, MachineState.PAUSED)
 
     async def resume(self) -> None:
-        await self._tell("unpause", MachineState.PAUSED, MachineState.RUNNING)
+        if self._memory is None:
+            await self._tell("unpause", MachineState.PAUSED, MachineState.RUNNING)
+        else:
+            await self._wake()
 
     async def _tell(self, verb: str, before: MachineState, after: MachineState) -> None:
         """Tell the machine something; one that has ended by itself is not told anything."""
@@ -158,28 +167,42 @@ class VMware:
                 return
             try:
                 if self._runs:
-                    await self._vmrun(verb, self._vmx)
+                    await vmrun.call(verb, self._vmx)
             except CommandFailed:
                 if self._runs:
                     raise
             self._state = after
 
     async def wait(self) -> str:
-        assert self._process is not None, "wait() before start()"
-        while not await gone_within(self._process, self.look_every_s):
-            self._look()
-        if self._stopped:
-            return "the machine was ended"
-        return SWITCHED_OFF if ended_in_order(self._log) else "VMware has ended the machine, and not in order"
+        assert self._run is not None, "wait() before start()"
+        while True:
+            run = self._run
+            while not await gone_within(run.process, self.look_every_s):
+                self._look()
+            async with self._telling:  # who suspends it and lets it go on
+                suspended = self._memory is not None
+            if suspended:
+                await self._awake.wait()
+            elif self._failure is not None and not self._stopped:
+                raise self._failure
+            elif run is self._run:
+                return self._reason()
 
     def _look(self) -> None:
         limit = self._spec.largest_file
         for name in (DISK, CONSOLE):
             with contextlib.suppress(FileNotFoundError):
-                if limit is not None and (self._spec.directory / name).stat().st_size > limit:
+                if limit is not None and (self._folder / name).stat().st_size > limit:
                     raise disk_too_large(limit)
         if disk_is_full(self._log):
             raise HostError("the host cannot write the machine's disk: No space left on device")
+
+    def _reason(self) -> str:
+        if self._stopped:
+            return "the machine was ended"
+        if self._suspended_to() is not None:
+            return "somebody has suspended the machine"
+        return SWITCHED_OFF if ended_in_order(self._log) else "VMware has ended the machine, and not in order"
 
     async def stop(self) -> None:
         await self._end()
@@ -188,30 +211,37 @@ class VMware:
 
     async def remove(self) -> None:
         await self.stop()
-        for name in os.listdir(self._spec.directory):  # VMware's names of its files are its own to choose
-            remove_tree(self._spec.directory / name)
+        remove_tree(self._folder)
         self._state = MachineState.ABSENT
 
     async def _end(self) -> None:
         """End the machine, whether vmrun answers or not."""
-        self.examine()
+        self._is_wanted = False
+        self._stopped = self._stopped or self._runs or self._memory is not None
         if self._runs:
-            self._stopped = True
             with contextlib.suppress(CommandFailed):
-                await self._vmrun("stop", self._vmx, "hard")
-        if self._process is not None:
-            await kill(self._process)
-        if self._tree is not None:
-            await self._tree.end()
+                await vmrun.call("stop", self._vmx, "hard")
+        if self._run is not None:
+            await self._run.end()
+        async with self._telling:  # who saves it has noticed
+            self._memory = None
+            self._awake.set()
 
     def examine(self) -> Condition:
-        runs = self._runs
-        if runs and self._process is not None:
-            self._cpu_seconds = max(self._cpu_seconds, own_cpu(self._process))
         started = self._state in (MachineState.RUNNING, MachineState.PAUSED)
-        state = MachineState.GONE if started and not runs else self._state
-        other_pid = self._process.pid if runs and self._process is not None and not self._is_ours else None
-        return Condition(state, self._cpu_seconds, end_of(self._spec.directory / CONSOLE), other_pid)
+        is_there = self._runs or self._saving or self._memory is not None
+        state = MachineState.GONE if started and not is_there else self._state
+        cpu_seconds = self._cpu_before + (0.0 if self._run is None else self._run.cpu_seconds())
+        other_pid = self._run.other_pid if self._run is not None and self._runs else None
+        return Condition(state, cpu_seconds, end_of(self._folder / CONSOLE), other_pid)
+
+    @property
+    def _runs(self) -> bool:
+        return self._run is not None and self._run.alive
+
+    @property
+    def _log(self) -> str:
+        return end_of(self._folder / LOG)
 
     # Particular
 
@@ -219,84 +249,105 @@ class VMware:
     def refuses(image: Image | BareDisk) -> str | None:
         if image.arch != "x86_64":
             return f"it is for {image.arch}, and VMware boots x86_64"
-        if isinstance(image, Image):
-            return "it is a kernel with its own file system, and VMware starts disks only"
-        if image.work_disk_format != "vmdk":
-            return f"it is a disk of the format {image.work_disk_format}, and VMware starts vmdk only"
+        if isinstance(image, Image) and image.boot_cd is None:
+            return "it has no CD to boot from, and VMware starts no kernel directly (vmbridge image build --boot-cd)"
+        if image.work_disk is None or image.work_disk_format != "vmdk":
+            return f"its disk is of the format {image.work_disk_format}, and VMware starts vmdk only"
         return None
 
-    @property
-    def _runs(self) -> bool:
-        return self._process is not None and is_alive(self._process)
+    # Continues
 
-    @property
-    def _log(self) -> str:
-        return end_of(self._spec.directory / LOG)
+    @staticmethod
+    async def leave_disk(folder: Path) -> None:
+        await asyncio.to_thread(disk.leave, folder)
 
-    async def _vmrun(self, *words: object) -> str:
-        return await run_briefly(_words(*words))
+    # Saves
 
+    async def description(self) -> Mapping[str, str]:
+        image = self._spec.image
+        assert image is not None
+        return {
+            "hypervisor": "vmware",
+            "product": vmrun.kind(),
+            "version": await vmrun.version(),
+            "cpu": processor(),
+            "cpus": str(self._spec.cpus),
+            "memory_mb": str(self._spec.memory_mb),
+            "devices": devices(self._spec),
+            "image": image.digest,
+        }
 
-def _words(*words: object) -> list[str]:
-    from ..survey import program
+    async def held_back(self) -> str | None:
+        return await asyncio.to_thread(self._letting_go.held_back)
 
-    vmrun = program("vmrun")
-    if sys.platform == "win32":
-        raise HypervisorError("machines cannot be run by VMware on Windows yet. Choose qemu")
-    if vmrun is None:
-        from ..reasons import find
+    async def save(self, tag: str) -> None:
+        async with self._telling:
+            if self._state is not MachineState.PAUSED:
+                raise CommandFailed("only a paused machine can be saved")
+            self._saving = True
+            try:
+                await self._save(tag)
+            finally:
+                self._saving = False
 
-        raise NotInstalled(find("vmware-missing").sentence)
-    return [str(vmrun), "-T", _kind(), *map(str, words)]
+    async def _save(self, tag: str) -> None:
+        before = self._memory or await self._suspend()
+        self._memory = before
+        try:
+            self._memory = await asyncio.to_thread(self._states.keep, tag, before, lambda: self._is_wanted)
+        except OSError as error:
+            raise CommandFailed(f"the machine's state cannot be kept: {error}") from error
 
+    async def _suspend(self) -> Path:
+        """Suspend the machine, and return where its memory lies. What has become of it is what its process and its
+        files say, whatever vmrun does.
 
-def _kind() -> str:
-    """Return which of its products vmrun is to speak to."""
-    if sys.platform == "darwin":
-        return "fusion"
-    return "player" if shutil.which("vmplayer") and not shutil.which("vmware") else "ws"
+        :raise CommandFailed: it is not suspended.
+        """
+        assert self._run is not None
+        self._run.cpu_seconds()  # nobody can ask when it has ended
+        failure = CommandFailed("vmrun has suspended the machine, and it is not suspended")
+        try:
+            await vmrun.call("suspend", self._vmx, "hard", within_s=_SUSPENDED_WITHIN_S)
+        except CommandFailed as error:
+            failure = error
+        gone = await gone_within(self._run.process, _ENDS_WITHIN_S)
+        if not gone:
+            raise failure
+        await self._run.end()
+        if (memory := self._suspended_to()) is None:
+            self._failure = failure
+            raise failure
+        self._awake.clear()
+        return memory
 
+    def _suspended_to(self) -> Path | None:
+        """Return the file in the machine's own folder into which VMware has written its memory."""
+        with contextlib.suppress(OSError):
+            named = saved_in(self._vmx.read_text("utf-8", "surrogateescape"))
+            if named is not None and (file := self._folder / Path(named).name).is_file():
+                return file
+        return None
 
-def _make_disk(image: Path, disk: Path) -> None:
-    """Make the machine's disk over `image`; a disk that is there is whole."""
-    try:
-        with image.open("rb") as file:
-            head = file.read(delta.HEAD_BYTES)
-            at, size = delta.description_at(head)
-            file.seek(at)
-            length, parts = delta.delta(delta.parent(head, file.read(size)), str(image), disk.name)
-    except ValueError as error:
-        raise ImageError(f"image {image} {error}") from error
-    new = disk.with_suffix(".new")
-    with new.open("wb") as file:
-        file.truncate(length)
-        for at, part in parts:
-            file.seek(at)
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(disk)
+    async def _wake(self) -> None:
+        """Let a machine that is suspended go on, by a new process. If that fails it has ended, and `wait` says why."""
+        async with self._telling:
+            if self._memory is None or self._state is not MachineState.PAUSED:
+                return
+            try:
+                await asyncio.to_thread(self._go_on_from, self._memory)
+                await self._launch()
+            except BridgeError as error:
+                self._failure = error
+            except OSError as error:
+                self._failure = HostError(f"the machine cannot go on: {error}")
+            self._memory, self._state = None, MachineState.RUNNING
+            self._awake.set()
 
+    async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
+        await asyncio.to_thread(self._states.forget_all_but, tags)
 
-def _process_of(vmx: Path) -> psutil.Process | None:
-    """Return the process that runs the machine of this file."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if words and Path(words[0]).name.startswith("vmware-vmx") and str(vmx) in words and is_alive(process):
-            return process
-    return None
+    # Apart
 
-
-def _descends_from_us(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return os.getpid() in (parent.pid for parent in process.parents())
-    return False
-
-
-def _explained(said: str, log: str) -> CommandFailed:
-    """Return why the machine was not started, in the words of `vmbridge doctor` if it knows them."""
-    from ..said import recognised
-
-    finding = recognised(said) or recognised(log)
-    known = "" if finding is None else f"{finding.sentence} "
-    return CommandFailed(f"{known}vmrun failed at start: {said.strip()[-300:]}")
+    def disk_bytes(self) -> int:
+        return self._states.bytes()
