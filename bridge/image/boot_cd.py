@@ -63,5 +63,9 @@ def _member(deb: Path, wanted: str) -> bytes:
 
 
 def configuration(cmdline: str) -> str:
-    """Return what isolinux reads: one entry, started at once. Pure."""
-    return f"default linux\nprompt 0\nlabel linux\n kernel vmlinuz\n initrd initrd\n append {cmdline} {_STAND_STILL}\n"
+    """Return what isolinux reads: where else it speaks, and one entry, started at once. Pure.
+
+    A machine whose loader finds nothing is thus told from one in which no loader was found.
+    """
+    entry = f"label linux\n kernel vmlinuz\n initrd initrd\n append {cmdline} {_STAND_STILL}\n"
+    return f"serial 0 115200\ndefault linux\nprompt 0\n{entry}"
