@@ -65,6 +65,10 @@ $(IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup
 	$(call need,qemu-img mke2fs dpkg-deb apt-get,qemu-utils e2fsprogs)
 	@$(BIN)/vmbridge image build $(IMAGE)
 
+$(CD_IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup
+	$(call need,qemu-img mke2fs dpkg-deb apt-get xorriso,qemu-utils e2fsprogs xorriso)
+	@$(BIN)/vmbridge image build $(CD_IMAGE) --boot-cd
+
 package: guest image  ## build/bundle: the example as a version of a BOINC application
 	@$(BIN)/vmbridge package $(BUNDLE) --image $(IMAGE) --job $(EXAMPLE)/job.xml
 
@@ -100,9 +104,9 @@ $(BOINC)/ready:
 		apt-get download -qq -o Acquire::Retries=5 libboinc-app-dev libboinc-app7 libboinc7 2>/dev/null && \
 		for deb in *.deb; do dpkg-deb -x $$deb . || exit 1; done && touch ready
 
-integration: guest image $(BOINC)/ready  ## tests with real QEMU
+integration: guest image $(CD_IMAGE)/image.json $(BOINC)/ready  ## tests with real QEMU
 	$(call need,c++,g++)
-	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux xorriso,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux xorriso)
+	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/integration/test_vmware.py tests/integration
 
 LIBVIRT_PACKAGES := libvirt-daemon-system libvirt-daemon-system-sysv libvirt-clients python3-libvirt
@@ -115,10 +119,6 @@ test-libvirt: guest image  ## tests with Debian's libvirt, which they start them
 test-vmware: guest image $(CD_IMAGE)/image.json  ## tests with a stand-in for VMware's vmrun, which drives QEMU
 	$(call need,$(QEMU_COMMANDS) qemu-nbd mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 tests/integration/test_vmware.py
-
-$(CD_IMAGE)/image.json: $(HOOK) $(wildcard bridge/image/*.py) | setup
-	$(call need,qemu-img mke2fs dpkg-deb apt-get xorriso,qemu-utils e2fsprogs xorriso)
-	@$(BIN)/vmbridge image build $(CD_IMAGE) --boot-cd
 
 # Debian has VirtualBox in sid only, so it gets a folder of its own (1 GB). Without the kernel driver, which is not in
 # there, it does all but start a machine.
