@@ -25,15 +25,15 @@ def _works(sanitizers: str) -> bool:
 _WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-result")
 
 
-def flags(sanitizers: str) -> list[str]:
+def flags(sanitizers: str | None) -> list[str]:
     """Return the words for the compiler and the linker; none where the compiler has no such sanitizers."""
-    if not _works(sanitizers):
+    if sanitizers is None or not _works(sanitizers):
         return []
     return [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
 
 
-def compiled(target: Path, sources: Iterable[Path], *words: str, sanitizers: str = MEMORY) -> Path:
-    """Compile and link ``sources`` as we do, with sanitizers; return ``target``."""
+def compiled(target: Path, sources: Iterable[Path], *words: str, sanitizers: str | None = MEMORY) -> Path:
+    """Compile and link ``sources`` as we do, with sanitizers or without; return ``target``."""
     command: list[str | Path] = ["cc", "-std=gnu11", "-O1", *_WARNINGS, "-pthread", *flags(sanitizers), *words]
     command += [*sources, "-lpthread", "-o", target]
     subprocess.run(command, check=True)

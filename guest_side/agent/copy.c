@@ -198,8 +198,10 @@ static int open_out(int guest)
 
 static void sync_out(int out)
 {
-    if (fsync(out) != 0)
-        fail_writing("out", errno);
+    int error = wire_sync_folder(out);
+
+    if (error != 0)
+        fail_writing("out", -error);
 }
 
 static void collect_outputs(const struct task *task, int work, int guest)

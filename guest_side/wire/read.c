@@ -56,6 +56,7 @@ ssize_t wire_read(int dirfd, const char *name, char *buffer, size_t size)
     if (fd < 0)
         return -errno;
     result = read_regular(fd, buffer, size);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* vboxsf would show it again if the new one is not younger */
     close(fd);
     return result;
 }

@@ -130,6 +130,7 @@ enum wire_filename wire_judge_filename(const char *name, size_t len,
 #define wire_put_number vmbridge_wire_put_number
 #define wire_put_fraction vmbridge_wire_put_fraction
 #define wire_publish vmbridge_wire_publish
+#define wire_sync_folder vmbridge_wire_sync_folder
 
 /* -------------------------------------------------------------- utf8.c -- */
 
@@ -198,5 +199,8 @@ void wire_put_fraction(struct wire_writer *writer, double value);
  * sync of the folder fails, the new file is there already.
  */
 int wire_publish(int dirfd, const char *name, const char *bytes, size_t len, bool sync);
+
+/* Make the names in a folder durable, where its file system can. Returns 0, or a negative errno. */
+int wire_sync_folder(int dirfd);
 
 #endif

@@ -94,6 +94,17 @@ def guest(binary: Path, tmp_path: Path) -> Iterator[Guest]:
     guest.kill()
 
 
+def test_a_share_whose_folders_cannot_be_synced_is_as_good(tmp_path: Path) -> None:
+    """VirtualBox's are such. A job failed at its end: `cannot write out: Invalid argument`."""
+    code = [*AGENT_SOURCES, Path(__file__).with_name("no_folder_sync.c")]
+    guest = Guest(compiled(tmp_path / "agent", code, sanitizers=None), tmp_path)
+    guest.program("echo 42 > out.txt", "output out.txt")
+    guest.put("command", RUN)
+    guest.start()
+    assert guest.wait() == 0, guest.log
+    assert guest.keys("finished") == {"code": "0"} and guest.read("out/out.txt") == "42\n"
+
+
 # ------------------------------------------------------- runs that end by themselves
 
 
