@@ -232,6 +232,7 @@ class TaskLife:
         if last and self._silent:
             self._events.put_nowait((Hold.SILENCE, True))
         if last and self._state is not State.LEAVING:
+            self._events.put_nowait((Hold.SAVING, False))
             await self._watch_for_trouble("let the machine rest", self._holding.wake(False))
         if last and self._state is State.LEAVING:
             self._leaving.machine_is_kept(event is SavingEvent.SAVED)
@@ -372,6 +373,8 @@ class TaskLife:
     async def _stay(self) -> None:
         self._resting.stay(asyncio.get_running_loop().time())
         await self._watch_for_trouble("let the machine rest", self._leaving.stay())
+        if self._saver is None or self._saver.idle:  # a last checkpoint may have been taken a moment too late
+            self._events.put_nowait((Hold.SAVING, False))
 
     async def _program_is_kept(self) -> bool:
         if self._forwarding is not None:

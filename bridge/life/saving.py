@@ -119,7 +119,9 @@ class Saver:
         self._heard.set()
 
     async def take(self, event: SavingEvent) -> bool:
-        """Take a step; return whether a last checkpoint has come to its end with it."""
+        """Take a step; return whether a last checkpoint has come to its end with it. The machine of one that was taken
+        is still held.
+        """
         was = self._state
         self._state, actions = step(CHECKPOINT, self._state, event)
         if event is SavingEvent.STOPPED:
@@ -210,6 +212,7 @@ class Saver:
         hypervisor = self._machine.hypervisor
         copies = await self._copy_wanted()
         begun = loop.time()
+        goes_on = True
         try:
             await self._machine.hold()
             if held := await hypervisor.held_back():
@@ -219,14 +222,17 @@ class Saver:
             await hypervisor.save(tag)
             if copies is not None and not await self._copied(copies.copy(tag)):
                 copies = None
+            goes_on = not self.is_last  # what it would do now it would do for nothing, most often
         finally:
-            await self._machine.release()
+            if goes_on:
+                await self._machine.release()
         stood_still_s = loop.time() - begun
         state = SavedState(tag, seq, progress)
         try:
-            # The machine runs again: a state that is not recorded yet is only one that was not saved yet.
+            # The machine runs again, most often: a state that is not recorded yet is only one that was not saved yet.
             await asyncio.to_thread(self._record.add, state)
         except OSError:
+            await self._machine.release()
             await forget_strays(hypervisor, self._record)  # it is the largest of them, and the disk may be full
             raise
         self._schedule.taken(self._clock(), stood_still_s)
