@@ -104,10 +104,11 @@ $(BOINC)/ready:
 		apt-get download -qq -o Acquire::Retries=5 libboinc-app-dev libboinc-app7 libboinc7 2>/dev/null && \
 		for deb in *.deb; do dpkg-deb -x $$deb . || exit 1; done && touch ready
 
+# More workers than processors, here and below: a test waits for most of its time, for a boot, a period, the client.
 integration: guest image $(CD_IMAGE)/image.json $(BOINC)/ready  ## tests with real QEMU
 	$(call need,c++,g++)
 	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/integration/test_vmware.py tests/integration
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --ignore tests/integration/test_vmware.py tests/integration
 
 LIBVIRT_PACKAGES := libvirt-daemon-system libvirt-daemon-system-sysv libvirt-clients python3-libvirt
 
@@ -161,7 +162,7 @@ install_client = $(call without_services,boinc-client) && update-rc.d boinc-clie
 e2e: guest image  ## tests with the real BOINC client
 	$(call need,$(QEMU_COMMANDS) mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
 	$(call need,boinc boinccmd,boinc-client,$(install_client))
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e
+	@$(BIN)/pytest --numprocesses 4 --dist loadfile tests/e2e
 
 quits: guest image  ## ten shutdowns of a real client whose quits get lost, by the true clock (20 minutes)
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))

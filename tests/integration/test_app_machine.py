@@ -84,7 +84,7 @@ def test_a_suspended_machine_uses_no_processor(make_slot: MakeSlot, image: Path)
 
 RESTING = """
 echo start >> starts
-if [ ! -e rested ]; then : > rested; exec boinc-guest temporary-exit 10 'plug in the power' --notice; fi
+if [ ! -e rested ]; then : > rested; exec boinc-guest temporary-exit 5 'plug in the power' --notice; fi
 cat starts > out.txt
 """
 
