@@ -43,17 +43,18 @@ _MARKS = {Weight.BLOCKS: "no machine", Weight.SLOWS: "slower", Weight.DOUBTS: "p
     metavar="ARCH",
     help=f"For images of this architecture: {', '.join(PROGRAMS)}.  [default: x86_64]",
 )
-def doctor(as_json: bool, fix: bool, arch: str) -> None:
+@click.option("--images", is_flag=True, help="Also say which programs `vmbridge image build` lacks.")
+def doctor(as_json: bool, fix: bool, arch: str, images: bool) -> None:
     """Say which hypervisors are here, whether each can start a machine, and if not why and what to do.
 
     Exits with 0 if a machine can be started here, with 1 if not.
     """
     logging.getLogger("bridge.hypervisors.qemu.probe").setLevel(logging.ERROR)  # all that it would say is said below
-    facts = look(arch)
+    facts = look(arch, images=images)
     if fix and (commands := here(commands_of(worth_mending(facts)))):
         if _is_root():
             apply(commands, lambda text: click.echo(printable(text), err=True))
-            facts = look(arch)
+            facts = look(arch, images=images)
         else:
             click.echo(f"To do it, root is needed. Type: {line(commands)}", err=True)
     click.echo(
@@ -62,13 +63,13 @@ def doctor(as_json: bool, fix: bool, arch: str) -> None:
     sys.exit(0 if can_start(facts) else 1)
 
 
-def look(arch: str = "x86_64") -> Facts:
-    """Collect the facts about this computer, for images of `arch`."""
+def look(arch: str = "x86_64", *, images: bool = False) -> Facts:
+    """Collect the facts about this computer, for images of `arch`; with `images` also for those who make some."""
     from ..image.tools import PACKAGES, found
 
     folders = [folder for folder in (_DATA, Path.cwd()) if folder.is_dir()]
     facts = asyncio.run(survey(arch=arch, folders=folders, others=True, try_kvm=True))
-    missing = {name: package for name, package in PACKAGES.items() if not found(name)}
+    missing = {name: package for name, package in PACKAGES.items() if images and not found(name)}
     return replace(facts, tools_missing=missing)
 
 

@@ -455,7 +455,7 @@ _TABLE = (
         Move.PERSON,
         what="`vmbridge image build` lacks {programs}",
         do="Type: sudo apt-get install {packages}",
-        when="programs are not in PATH nor where root has them; no job needs them",
+        when="programs are not in PATH nor where root has them; only where `--images` asks, for no job needs them",
         source="measured",
     ),
     Reason(

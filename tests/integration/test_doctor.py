@@ -52,6 +52,8 @@ def test_without_any_hypervisor(tmp_path: Path) -> None:
     asked = doctor(path=str(tmp_path))
     assert asked.returncode == 1 and "No machine can be started here." in asked.stdout
     assert "Install QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)" in asked.stdout
+    assert "image" not in asked.stdout, "a volunteer builds none"
+    assert "`vmbridge image build` lacks apt-cache, " in doctor("--images", path=str(tmp_path)).stdout
 
 
 def test_asked_wrongly() -> None:
