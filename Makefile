@@ -37,7 +37,7 @@ without_services = { [ -e $(POLICY) ] || { \
 		trap 'rm -f $(POLICY)' EXIT; printf '\#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); }; } && \
 	$(call install,$(1))
 
-.PHONY: help setup guest image package demo test check style fast integration test-libvirt test-vmware test-aarch64 test-virtualbox images e2e quits chaos fuzz bench lifecycle reference wheel clean
+.PHONY: help setup guest image package demo test check style fast integration test-libvirt test-vmware test-aarch64 test-vboxapi test-virtualbox images e2e quits chaos fuzz bench lifecycle reference wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -108,7 +108,7 @@ $(BOINC)/ready:
 integration: guest image $(CD_IMAGE)/image.json $(BOINC)/ready  ## tests with real QEMU
 	$(call need,c++,g++)
 	$(call need,$(QEMU_COMMANDS) ip unshare mformat syslinux,$(QEMU_PACKAGES) iproute2 util-linux mtools syslinux)
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile --ignore tests/integration/test_vmware.py tests/integration
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --ignore tests/integration/test_vmware.py --ignore tests/integration/test_vboxapi.py tests/integration
 
 LIBVIRT_PACKAGES := libvirt-daemon-system libvirt-daemon-system-sysv libvirt-clients python3-libvirt
 
@@ -120,6 +120,10 @@ test-libvirt: guest image  ## tests with Debian's libvirt, which they start them
 test-vmware: guest image $(CD_IMAGE)/image.json  ## tests with a stand-in for VMware's vmrun, which drives QEMU
 	$(call need,$(QEMU_COMMANDS) qemu-nbd mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
 	@$(BIN)/pytest --numprocesses 2 tests/integration/test_vmware.py
+
+test-vboxapi: guest image $(CD_IMAGE)/image.json  ## tests with a stand-in for VirtualBox, which drives QEMU
+	$(call need,$(QEMU_COMMANDS) mformat syslinux,$(QEMU_PACKAGES) mtools syslinux)
+	@$(BIN)/pytest --numprocesses 2 tests/integration/test_vboxapi.py
 
 # Debian has VirtualBox in sid only, so it gets a folder of its own (1 GB). Without the kernel driver, which is not in
 # there, it does all but start a machine.

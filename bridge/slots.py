@@ -18,6 +18,8 @@ from .errors import HostError, NotInstalled
 from .hypervisors.qemu.command_line import WORK_DISK
 from .hypervisors.qemu.copies import copies_in, copy_name
 from .hypervisors.qemu.probe import find
+from .hypervisors.virtualbox.box import tags_in_box
+from .hypervisors.virtualbox.plan import BOX, copy_of, is_copy
 from .hypervisors.vmware.states import States
 from .hypervisors.vmware.vmx import FOLDER as VMWARE
 from .job.names import JOB_FILE, VBOX_JOB_FILE
@@ -141,19 +143,27 @@ def _states(machine: Path, found: Look) -> tuple[str, set[str] | None]:
     """Return where a machine's states are, and their tags; None where nobody can tell."""
     if (machine / VMWARE).is_dir():
         return VMWARE, set(States(machine / VMWARE).tags())
+    if _is_virtualbox(machine):
+        return BOX, tags_in_box(machine / BOX)
     return WORK_DISK, _tags(machine / WORK_DISK, found)
 
 
+def _is_virtualbox(machine: Path) -> bool:
+    return any(name == BOX or is_copy(name) for name in os.listdir(machine))
+
+
 def _judge_copies(found: Look, machine: Path, copy: SavedState | None) -> None:
-    if copy is not None:
-        there = _tags(machine / copy_name(copy.tag), found)
+    boxes = _is_virtualbox(machine)
+    wanted = None if copy is None else copy_of(machine, copy.tag).name if boxes else copy_name(copy.tag)
+    if copy is not None and wanted is not None:
+        there = tags_in_box(machine / wanted) if boxes else _tags(machine / wanted, found)
         if there is None or copy.tag in there:
             found.checkpoints.append(f"{copy.tag} (in a copy)")
             found.progress = found.progress or copy.progress
         else:
-            found.problems.append(f"{copy.tag} is recorded and is not in {MACHINE}/{copy_name(copy.tag)}")
-    wanted = None if copy is None else copy_name(copy.tag)
-    strays = [name for name in sorted(copies_in(machine)) if name != wanted]
+            found.problems.append(f"{copy.tag} is recorded and is not in {MACHINE}/{wanted}")
+    copies = filter(is_copy, os.listdir(machine)) if boxes else copies_in(machine)
+    strays = [name for name in sorted(copies) if name != wanted]
     found.problems += [f"{MACHINE}/{name} is a copy and not recorded; it goes at the next one" for name in strays]
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 _REAL = r"""#!/bin/sh
-# A view of the folder with this computer's /proc, /dev, /sys and /tmp, for this program and what it starts.
+# A view of the folder with this computer's /proc, /dev, /sys, /tmp and Python packages, for this program and what it
+# starts.
 exec unshare --mount sh -c '
-    root=$1 user=$2 name=$3; shift 3
-    for folder in proc dev sys tmp; do mount --rbind /$folder "$root/$folder"; done
+    root=$1 user=$2 name=$3 packages=$4; shift 4
+    mkdir -p "$root/$packages"
+    for folder in proc dev sys tmp "$packages"; do mount --rbind "/$folder" "$root/$folder"; done
     exec chroot --userspec="$user" "$root" "/usr/bin/$name" "$@"
-' sh "{root}" "{user}" "$(basename "$0")" "$@"
+' sh "{root}" "{user}" "$(basename "$0")" "{packages}" "$@"
 """
 
 _STANDIN = r"""#!{python}
@@ -37,7 +40,7 @@ if Path(sys.argv[0]).name == "VBoxHeadless":
         sys.exit("VBoxHeadless: Error -1908 in suplibOsInit!\nVBoxHeadless: Kernel driver not installed")
     assert state.read_text() == "poweroff"
     pid.write_text(str(os.getpid()))
-    (home.parent / "console.txt").write_text("booting\n")
+    (home.parents[1] / "console.txt").write_text("booting\n")
     state.write_text("running")
     while not (here / "off").exists():
         time.sleep(0.01)
@@ -49,7 +52,7 @@ match words:
     case ["--version"]:
         print("7.2.22r175245")
     case ["createvm", *_]:
-        home.mkdir()
+        home.mkdir(parents=True)
         (home.parent / option("--name")).mkdir()
         state.write_text("poweroff")
     case ["createmedium", *_]:
@@ -71,8 +74,15 @@ match words:
 
 
 def real(folder: Path, root: Path, user: str) -> Path:
-    """Put programs into `folder` that are those of the VirtualBox in `root`, run as `user` (numbers)."""
-    return _programs(folder, _REAL.replace("{root}", str(root)).replace("{user}", user))
+    """Put programs into `folder` that are those of the VirtualBox in `root`, run as `user` (numbers).
+
+    The Python there is one that has VirtualBox's API.
+    """
+    values = {"root": str(root), "user": user, "packages": sysconfig.get_path("purelib").lstrip("/")}
+    text = _REAL
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return _programs(folder, text, "python3")
 
 
 def standin(folder: Path) -> Path:
@@ -80,9 +90,9 @@ def standin(folder: Path) -> Path:
     return _programs(folder, _STANDIN.replace("{python}", sys.executable))
 
 
-def _programs(folder: Path, text: str) -> Path:
+def _programs(folder: Path, text: str, *more: str) -> Path:
     folder.mkdir()
-    for name in ("VBoxManage", "VBoxHeadless"):
+    for name in ("VBoxManage", "VBoxHeadless", *more):
         (folder / name).write_text(text)
         os.chmod(folder / name, 0o755)
     return folder

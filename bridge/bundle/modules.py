@@ -36,6 +36,7 @@ _OWN_KINDS = ("*.py", "*.c", "*.h")
 _NEEDED = {
     "filelock": (),
     "psutil": ("*/_psaix.py", "*/_psbsd.py", "*/_psosx.py", "*/_pssunos.py", "*/_pswindows.py", "*/tests/*"),
+    "pyvbox": (),
     # legacy.py is under another licence (GPL 2) than the rest (LGPL 2); the other two are programs of their own.
     "qemu.qmp": ("*/legacy.py", "*/qmp_shell.py", "*/qmp_tui.py"),
     "voluptuous": ("*/humanize.py",),

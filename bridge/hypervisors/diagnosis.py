@@ -217,7 +217,7 @@ def _virtualbox(facts: Facts) -> _Judged:
     return (
         virtualbox.installed,
         version,
-        f"VirtualBox {version}, by VBoxManage",
+        f"VirtualBox {version}, by {'VBoxManage' if virtualbox.api is None else f'its API ({virtualbox.api})'}",
         _about_virtualbox(virtualbox, version, facts),
     )
 
@@ -249,6 +249,8 @@ def _about_virtualbox(virtualbox: VirtualBox, version: str | None, facts: Facts)
                 yield find("vboxusers", user=user.name, again=_again(user))
     if host.windows_hypervisor:
         yield find("hyper-v")
+    if virtualbox.api is None:
+        yield find("vboxapi")
 
 
 def _driver(virtualbox: VirtualBox, host: Host) -> Iterator[Finding]:

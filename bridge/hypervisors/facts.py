@@ -142,13 +142,17 @@ class Qemu:
 
 @dataclass(frozen=True, slots=True)
 class VirtualBox:
-    """VirtualBox. `host_info` is what its service says. With `setuid` its programs become root to open the driver."""
+    """VirtualBox. `host_info` is what its service says. With `setuid` its programs become root to open the driver.
+
+    `api` is the Python that can use its API, for people; None if there is none.
+    """
 
     installed: bool = False
     version: Answer = Answer()
     host_info: Answer = Answer()
     driver: Device = Device()
     setuid: bool = True
+    api: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,6 +305,15 @@ _TABLE = (
         remedy=(("usermod", "-aG", "vboxusers", "{user}"),),
     ),
     Reason(
+        "vboxapi",
+        Weight.NOTES,
+        Move.PERSON,
+        what="No Python here has VirtualBox's API, so VBoxManage serves, which is slower and tells no events",
+        do="Nothing need be done; Debian's package brings the API, and VirtualBox's SDK has it (vboxapi)",
+        when="neither the bridge's own Python nor python3 can import `vboxapi` and `xpcom`",
+        source="measured (7.2.22)",
+    ),
+    Reason(
         "vboxsvc",
         Weight.BLOCKS,
         Move.SOON,

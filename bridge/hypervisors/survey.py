@@ -234,6 +234,8 @@ def _firmware_missing(places: Answer, arch: str) -> tuple[str, ...]:
 
 
 async def _virtualbox() -> VirtualBox:
+    from .virtualbox.api import interpreter
+
     manage = program("VBoxManage")
     if manage is None:
         return VirtualBox()
@@ -244,6 +246,7 @@ async def _virtualbox() -> VirtualBox:
         host_info=await ask(manage, "list", "hostinfo") if version.good else Answer(),
         driver=device(Path("/dev/vboxdrv")),
         setuid=_setuid("VBoxHeadless", Path(manage)),
+        api=None if (found := await interpreter()) is None else found[1],
     )
 
 

@@ -27,9 +27,13 @@ from bridge.hypervisors.contract import (
 )
 from bridge.hypervisors.explain import explained
 from bridge.hypervisors.said import recognised
-from bridge.hypervisors.virtualbox import VirtualBox
-from bridge.hypervisors.virtualbox.manage import end_service, manage
-from bridge.hypervisors.virtualbox.words import CONSOLE, DISK, environment, making, socket_folder
+from bridge.hypervisors.virtualbox import VirtualBox, api
+from bridge.hypervisors.virtualbox.api import ByApi
+from bridge.hypervisors.virtualbox.box import tags_in_box
+from bridge.hypervisors.virtualbox.control import Control
+from bridge.hypervisors.virtualbox.manage import ByManage, manage
+from bridge.hypervisors.virtualbox.plan import CONSOLE, box_of, environment, machine_name, made, plan, socket_folder
+from bridge.hypervisors.virtualbox.service import end_service
 from bridge.image.bare import load_disk
 from protocol.layout import Share
 
@@ -91,7 +95,7 @@ def services(spec: MachineSpec) -> list[psutil.Process]:
 
 
 def test_without_the_driver_the_start_says_so_and_leaves_nothing(
-    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     spec = prepared(folder, root, monkeypatch)
     image = folder / "image.vdi"
@@ -99,7 +103,10 @@ def test_without_the_driver_the_start_says_so_and_leaves_nothing(
 
     async def start_in_vain() -> None:
         found = VirtualBox(spec)
-        assert (await found.probe()).startswith("VirtualBox 7.")
+        said = await found.probe()
+        assert said.startswith("VirtualBox 7.") and said.endswith(
+            "by its API (Python 3.14)" if by == "api" else "by VBoxManage"
+        )
         for _ in range(2):  # the second goes on with the disk of the first
             with pytest.raises(HypervisorError) as failed:
                 await found.start()
@@ -108,7 +115,7 @@ def test_without_the_driver_the_start_says_so_and_leaves_nothing(
             assert reason is not None and reason.reason.code == "vboxdrv"
             told = await explained(failed.value, "virtualbox")
             assert isinstance(told, Hindered) and "vboxdrv is not loaded" in str(told)
-            assert (spec.directory / DISK).exists()
+            assert Path(plan(spec).disk).exists()
         assert not services(spec)
         for _ in range(2):
             await found.remove()
@@ -120,61 +127,180 @@ def test_without_the_driver_the_start_says_so_and_leaves_nothing(
     assert all("image.vdi" not in file.read_text() for file in registries), "the user's own is as it was"
 
 
+@pytest.fixture(params=["api", "manage"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What VirtualBox is told by."""
+    if request.param == "manage":
+        monkeypatch.setattr(api, "interpreters", tuple)
+    return str(request.param)
+
+
+async def control_of(spec: MachineSpec) -> Control:
+    """What the machine would be told by."""
+    return await VirtualBox(spec)._opened()
+
+
 @pytest.mark.parametrize("controller", DISK_CONTROLLERS)
-def test_it_is_what_it_was_to_be(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, controller: str) -> None:
+def test_it_is_what_it_was_to_be(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, controller: str, by: str
+) -> None:
     spec = prepared(folder, root, monkeypatch, controller=controller)
 
-    async def make(*, has_disk: bool) -> dict[str, str]:
-        for words in making(spec, has_disk=has_disk):
-            await manage(spec.directory, *words)
-        [_, name, *_] = making(spec, has_disk=has_disk)[1]
+    async def make() -> dict[str, str]:
+        control = await control_of(spec)
+        assert isinstance(control, ByApi if by == "api" else ByManage)
+        await control.make(plan(spec))
+        assert await control.state() in ("PoweredOff", "poweroff")
+        made(spec.directory).touch()
+        name = machine_name(spec.directory)
         said = await manage(spec.directory, "showvminfo", name, "--machinereadable")
         media = await manage(spec.directory, "list", "hdds")
+        await control.close()
         end_service(spec.directory)
-        shutil.rmtree(spec.directory / "virtualbox")
-        shutil.rmtree(spec.directory / name)
+        shutil.rmtree(environment(spec.directory)["VBOX_USER_HOME"])
+        shutil.rmtree(box_of(spec.directory) / name)
         assert media.count("Location:") == 2, "the image and the disk"
         lines = (line.partition("=") for line in said.splitlines())
         return {key.strip('"'): value.strip('"') for key, _, value in lines}
 
-    first, again = asyncio.run(make(has_disk=False)), asyncio.run(make(has_disk=True))
+    async def make_twice() -> tuple[dict[str, str], dict[str, str]]:
+        return await make(), await make()
+
+    first, again = asyncio.run(make_twice())
     for found in (first, again):
         assert found["memory"] == "256" and found["cpus"] == "1"
         assert {found[f"nic{number}"] for number in range(1, 9)} == {"none"}
         assert found["usb"] == found["ehci"] == found["xhci"] == found["vrde"] == found["audio_out"] == "off"
         assert found["clipboard"] == found["draganddrop"] == "disabled"
-        assert found["uartmode1"] == f"file,{spec.directory / CONSOLE}"
+        assert found["ioapic"] == found["rtcuseutc"] == "on" and found["vram"] == "16"
+        assert found["uart1"] == "0x03f8,4" and found["uartmode1"] == f"file,{spec.directory / CONSOLE}"
+        assert [found[f"boot{number}"] for number in range(1, 5)] == ["disk", "none", "none", "none"]
         assert found["SharedFolderNameMachineMapping1"] == "shared"
         assert found["SharedFolderPathMachineMapping1"] == str(spec.share.host)
         assert "SharedFolderNameMachineMapping2" not in found
-        assert found["disks-0-0"] == str(spec.directory / DISK)
+        assert found["disks-0-0"] == plan(spec).disk
     assert first["disks-ImageUUID-0-0"] == again["disks-ImageUUID-0-0"], "the same disk"
 
 
-def test_as_root_it_would_write_into_the_image(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It mends the heads of images that others have made, also of one that another machine uses."""
+def test_both_make_the_same_machine(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = prepared(folder, root, monkeypatch)
+
+    async def make(control: Control) -> dict[str, str]:
+        await control.make(plan(spec))
+        said = await manage(spec.directory, "showvminfo", machine_name(spec.directory), "--machinereadable")
+        await control.close()
+        end_service(spec.directory)
+        shutil.rmtree(box_of(spec.directory))
+        lines = (line.partition("=") for line in said.splitlines())
+        return {key.strip('"'): value.strip('"') for key, _, value in lines}
+
+    async def make_both() -> tuple[dict[str, str], dict[str, str]]:
+        control = await control_of(spec)
+        assert isinstance(control, ByApi)
+        return await make(control), await make(ByManage(spec.directory))
+
+    by_api, by_manage = asyncio.run(make_both())
+    different = {key for key in by_api.keys() | by_manage.keys() if by_api.get(key) != by_manage.get(key)}
+    assert {key for key in different if "uuid" not in key.lower()} <= {"VMStateChangeTime"}
+
+
+def test_snapshots_of_a_machine_that_is_off(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """Memory is in none of them; all else is as in one of a machine that runs."""
+    spec = prepared(folder, root, monkeypatch)
+
+    async def go() -> None:
+        control = await control_of(spec)
+        await control.make(plan(spec))
+        assert await control.tags() == []
+        for tag in ("one", "two"):
+            await control.take(tag)
+        assert await control.tags() == ["one", "two"]
+        await control.go_back("one")
+        await control.take("three")
+        assert sorted(await control.tags()) == ["one", "three", "two"]
+        with pytest.raises(HypervisorError, match="four"):
+            await control.go_back("four")
+        await control.forget("two")
+        await control.forget("one")
+        assert await control.tags() == ["three"]
+        assert tags_in_box(box_of(spec.directory)) == {"three"}
+        await control.close()
+        end_service(spec.directory)  # as a power cut would
+        again = await control_of(spec)
+        assert await again.tags() == ["three"]
+        await again.go_back("three")
+        with pytest.raises(HypervisorError):
+            await again.pause()
+        await again.close()
+        end_service(spec.directory)
+
+    asyncio.run(go())
+    assert not services(spec)
+
+
+def test_what_happens_is_told(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = prepared(folder, root, monkeypatch)
+
+    async def go() -> None:
+        control = await control_of(spec)
+        assert isinstance(control, ByApi)
+        await control.make(plan(spec))
+        control.news.clear()
+        await control.take("one")  # the machine is "Snapshotting" meanwhile
+        await asyncio.wait_for(control.news.wait(), 30)
+        assert await control.now() == "PoweredOff"
+        heard_at = control._heard_at
+        while control._heard_at == heard_at:  # that the service lives, within five seconds
+            await asyncio.sleep(0.1)
+        assert not control._deaf
+        await control.close()
+        end_service(spec.directory)
+
+    asyncio.run(go())
+
+
+def test_as_root_vboxmanage_would_write_into_the_image(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """It mends the heads of images that others have made, also of one that another machine uses. The API can be told
+    to open them for reading.
+    """
     spec = prepared(folder, root, monkeypatch, user="0:0")
+    before = (folder / "image.vdi").read_bytes()
 
     async def start() -> None:
         found = VirtualBox(spec)
-        with pytest.raises(HypervisorError, match="has written into the image"):
+        with pytest.raises(HypervisorError, match="Error -1908" if by == "api" else "has written into the image"):
             await found.start()
         await found.remove()
 
     asyncio.run(start())
     assert os.listdir(spec.directory) == []
+    assert ((folder / "image.vdi").read_bytes() == before) == (by == "api")
 
 
-def test_a_service_that_hangs_is_told_of_and_ended(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_hangs_is_told_of_and_ended(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     spec = prepared(folder, root, monkeypatch)
+    monkeypatch.setattr(api, "HEARD_EVERY_S", 1.0)
 
     async def hang() -> None:
-        await manage(spec.directory, "list", "vms")
+        found = VirtualBox(spec)
+        found.call_within_s = 3  # type: ignore[misc]
+        control = await found._opened()
+        await control.make(plan(spec))
         [service] = services(spec)
         service.suspend()
+        if by == "api":
+            control.news.clear()
+            with pytest.raises(Hindered, match="service does not answer"):
+                while True:  # nobody asks
+                    await control.now()
+                    await asyncio.sleep(0.1)
         with pytest.raises(Hindered, match="service does not answer"):
-            await manage(spec.directory, "list", "vms", within_s=3)
-        await VirtualBox(spec).remove()
+            await control.state()
+        await found.remove()
         assert not service.is_running() or service.status() == psutil.STATUS_ZOMBIE
 
     asyncio.run(hang())
@@ -246,13 +372,13 @@ def test_a_disk_goes_on_in_a_new_registry(spec: MachineSpec, programs: Path) -> 
         for content in ("a disk", "written by the guest"):
             found = VirtualBox(spec)
             await found.start()
-            assert (spec.directory / DISK).read_text() == content
+            assert Path(plan(spec).disk).read_text() == content
             await found.stop()
-            (spec.directory / DISK).write_text("written by the guest")
-        (spec.directory / "made").unlink()  # the power failed while it was made
+            Path(plan(spec).disk).write_text("written by the guest")
+        made(spec.directory).unlink()  # the power failed while it was made
         found = VirtualBox(spec)
         await found.start()
-        assert (spec.directory / DISK).read_text() == "a disk"
+        assert Path(plan(spec).disk).read_text() == "a disk"
         await found.remove()
 
     asyncio.run(run())
@@ -270,7 +396,7 @@ def test_a_machine_that_virtualbox_stops(
     async def run() -> None:
         found = VirtualBox(spec)
         await found.start()
-        (spec.directory / "virtualbox" / "state").write_text(state)
+        (Path(environment(spec.directory)["VBOX_USER_HOME"]) / "state").write_text(state)
         with pytest.raises(error, match=said):
             await found.wait()
         await found.remove()
@@ -301,7 +427,7 @@ def test_a_service_that_hangs_ends_the_machine_and_not_the_bridge(
         found = VirtualBox(spec)
         await found.start()
         (programs / "hangs").touch()
-        monkeypatch.setattr(VirtualBox, "call_within_s", 0.5)
+        monkeypatch.setattr(found._there, "_within_s", 0.5)
         for verb in (found.pause, found.wait):
             with pytest.raises(Hindered, match="service does not answer") as hindered:
                 await verb()

@@ -94,7 +94,7 @@ ROOTS = Device(Access.OPENS, 0o600)
 QEMU = Qemu(version=Answer("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\n"), kvm=KVM, kvm_runs=True)
 
 DRIVER = Device(Access.FORBIDDEN, 0o600, 0, 0, "root")
-VBOX = VirtualBox(installed=True, version=Answer("7.0.20r163906\n"), driver=DRIVER)
+VBOX = VirtualBox(installed=True, version=Answer("7.0.20r163906\n"), driver=DRIVER, api="Python 3.11")
 NO_VT = Answer("Processor core count: 2\nProcessor supports HW virtualization: no\n")
 VMW = VMware(
     installed=True, version=Answer("\nvmrun version 1.17.0 build-23775571\n\nUsage: vmrun\n", 255), monitor=KVM
@@ -166,6 +166,7 @@ def test_an_acl_counts_for_who_sits_at_the_screen_and_not_for_a_service() -> Non
     [
         ([], PC, VBOX),
         (["!virtualbox-missing"], PC, VirtualBox()),
+        (["vboxapi"], PC, replace(VBOX, api=None)),
         (["!virtualbox-broken"], PC, replace(VBOX, version=Answer("", 126))),
         (["!vboxdrv"], PC, replace(VBOX, driver=Device())),
         (["!vboxsvc"], PC, replace(VBOX, host_info=Answer("", None))),

@@ -74,7 +74,7 @@ def test_virtualbox_without_its_module(tmp_path: Path, monkeypatch: pytest.Monke
     facts = replace(asyncio.run(survey(["virtualbox"])), host=PC, served=frozenset({"virtualbox"}))
     [diagnosis] = diagnose(facts)
     assert (diagnosis.version, diagnosis.how) == ("7.2.22", None)
-    assert of("virtualbox", facts) == ["vboxdrv", "vboxsvc"]
+    assert of("virtualbox", facts) == ["vboxdrv", "vboxsvc", "vboxapi"]
 
 
 def test_libvirt_and_vmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

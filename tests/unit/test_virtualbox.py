@@ -10,21 +10,36 @@ import pytest
 
 from bridge.errors import HypervisorError, NotInstalled
 from bridge.hypervisors import DISK_CONTROLLERS, MACHINES, Hardware, MachineSpec, choose, load
-from bridge.hypervisors.virtualbox import VirtualBox
-from bridge.hypervisors.virtualbox.words import environment, machine_name, making, own_files, socket_folder, state_in
+from bridge.hypervisors.virtualbox import VirtualBox, api
+from bridge.hypervisors.virtualbox.box import Box
+from bridge.hypervisors.virtualbox.plan import (
+    BOX,
+    CONSOLE,
+    Plan,
+    copy_of,
+    environment,
+    forgotten,
+    machine_name,
+    plan,
+    socket_folder,
+)
+from bridge.hypervisors.virtualbox.words import making, state_in, tags_in
 from bridge.image.bare import BareDisk
 
 from .test_qemu import IMAGE, SPEC
 
 DISK = BareDisk(Path("/project/a disk.vdi"), "vdi", "vdi 1 2")
+PARTS = Path("/images/an image")
+WITH_CD = replace(IMAGE, work_disk=PARTS / "work.vmdk", work_disk_format="vmdk", boot_cd=PARTS / "boot.iso")
 BARE = replace(SPEC, image=DISK, hardware=Hardware("sata", "e1000", (("shared", Path("/slot/a, b")),)))
 
 
+def made(spec: MachineSpec, *, new_disk: bool = True) -> Plan:
+    return replace(plan(spec), new_disk=new_disk)
+
+
 def test_a_machine_is_made_in_a_registry_of_its_own() -> None:
-    verbs = [
-        words[:2] if words[0] in ("createmedium", "sharedfolder") else words[:1]
-        for words in making(BARE, has_disk=False)
-    ]
+    verbs = [words[:2] if words[0] in ("createmedium", "sharedfolder") else words[:1] for words in making(made(BARE))]
     assert verbs == [
         ["createvm"],
         ["modifyvm"],
@@ -33,7 +48,7 @@ def test_a_machine_is_made_in_a_registry_of_its_own() -> None:
         ["storageattach"],
         ["sharedfolder", "add"],
     ]
-    words = [word for call in making(BARE, has_disk=False) for word in call]
+    words = [word for call in making(made(BARE)) for word in call]
     assert words[words.index("--diffparent") + 1] == str(DISK.work_disk)
     assert words[words.index("--hostpath") + 1] == "/slot/a, b"
     assert words[words.index("--nic1") + 1] == "none"
@@ -41,7 +56,7 @@ def test_a_machine_is_made_in_a_registry_of_its_own() -> None:
 
 
 def test_a_disk_that_is_there_is_attached_and_the_spare_one_deleted() -> None:
-    calls = making(BARE, has_disk=True)
+    calls = making(made(BARE, new_disk=False))
     created = next(words for words in calls if words[0] == "createmedium")
     attached = next(words for words in calls if words[0] == "storageattach")
     closed = next(words for words in calls if words[0] == "closemedium")
@@ -51,16 +66,19 @@ def test_a_disk_that_is_there_is_attached_and_the_spare_one_deleted() -> None:
 
 @pytest.mark.parametrize("controller", DISK_CONTROLLERS)
 def test_each_controller_has_the_disk(controller: str) -> None:
-    calls = making(replace(BARE, hardware=Hardware(controller, "e1000", ())), has_disk=False)
+    calls = making(made(replace(BARE, hardware=Hardware(controller, "e1000", ()))))
     assert ["storagectl", machine_name(BARE.directory), "--name", "disks", "--add", controller] in [
         words[:6] for words in calls
     ]
 
 
 def test_all_that_is_made_lies_in_the_machines_folder() -> None:
-    for file in own_files(BARE.directory):
-        assert file.parent == BARE.directory
-    assert Path(environment(BARE.directory)["VBOX_USER_HOME"]).parent == BARE.directory
+    box, found = BARE.directory / BOX, plan(BARE)
+    for path in (*map(str, forgotten(BARE.directory)), found.settings, found.disk, found.spare):
+        assert path == str(BARE.directory / CONSOLE) or Path(path).is_relative_to(box)
+    assert found.console == str(BARE.directory / CONSOLE)
+    assert Path(environment(BARE.directory)["VBOX_USER_HOME"]).parent == box
+    assert Path(found.disk) not in forgotten(BARE.directory)
     assert len(str(socket_folder(BARE.directory) / "ipcd")) < 100, "a socket's path"
 
 
@@ -71,11 +89,34 @@ def test_names_are_of_the_place() -> None:
 
 
 def test_the_state() -> None:
-    assert state_in('name="x"\nVMState="running"\nVMStateChangeTime="2026"\n') == "running"
+    assert state_in('name="x"\nVMState="running"\nVMStateChangeTime="2026"\n') == "Running"
+    assert state_in('VMState="gurumeditation"\n') == "Stuck" and state_in('VMState="saved"\n') == "saved"
     assert state_in("WARNING: nothing\n") == ""
 
 
-def test_only_disks_are_booted_and_nothing_is_converted() -> None:
+def test_the_snapshots() -> None:
+    said = 'SnapshotName="one"\nSnapshotUUID="1"\nSnapshotName-1="two"\nSnapshotName-1-1="three"\n'
+    said += 'CurrentSnapshotName="two"\n'
+    assert tags_in(said) == ["one", "two", "three"]
+
+
+def test_an_image_of_ours_boots_from_its_cd() -> None:
+    spec = replace(SPEC, image=WITH_CD)
+    found = plan(spec)
+    assert (found.cd, found.parent, found.controller) == (str(PARTS / "boot.iso"), str(PARTS / "work.vmdk"), "sata")
+    assert found.exports == (
+        ("vmbridge_host", str(spec.share.host), False),
+        ("vmbridge_guest", str(spec.share.guest), True),
+    )
+    calls = making(found)
+    modify = next(words for words in calls if words[0] == "modifyvm")
+    assert modify[modify.index("--boot1") + 1] == "dvd"
+    assert [words[4:6] for words in calls if words[0] == "storagectl"] == [["--add", "sata"], ["--add", "ide"]]
+    assert [words[-1] == "--readonly" for words in calls if words[0] == "sharedfolder"] == [True, False]
+
+
+def test_only_disks_and_cds_are_booted_and_nothing_is_converted() -> None:
+    assert VirtualBox.refuses(WITH_CD) is None
     assert "kernel" in (VirtualBox.refuses(IMAGE) or "")
     assert "qcow2" in (VirtualBox.refuses(replace(DISK, work_disk_format="qcow2")) or "")
     assert "aarch64" in (VirtualBox.refuses(replace(DISK, arch="aarch64")) or "")
@@ -87,7 +128,6 @@ def test_only_disks_are_booted_and_nothing_is_converted() -> None:
     [
         (replace(BARE, network=True), "reaches nothing near"),
         (SPEC, "boots only disks"),
-        (replace(BARE, hardware=None), "boots only disks"),
     ],
 )
 def test_what_it_cannot_do_is_said_before_anything_is_done(spec: MachineSpec, said: str) -> None:
@@ -109,3 +149,79 @@ def test_it_is_used_only_where_it_is_named() -> None:
     with pytest.raises(NotInstalled):
         choose(None, None, which)
     assert choose(None, "virtualbox") is VirtualBox
+
+
+# --- its folder ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    home = tmp_path / BOX / "home"
+    home.mkdir(parents=True)
+    (home / "VirtualBox.xml").write_text('<HardDisk location="disk.vdi"/>')
+    machine = tmp_path / BOX / "m"
+    (machine / "Snapshots").mkdir(parents=True)
+    (machine / "m.vbox").write_text('<Snapshot stateFile="Snapshots/1.sav"/><HardDisk location="Snapshots/{1}.vdi"/>')
+    for name in ("1.sav", "2.sav", "{1}.vdi", "{2}.vdi"):
+        (machine / "Snapshots" / name).write_text(name)
+    return tmp_path
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_is_named_nowhere_goes(folder: Path) -> None:
+    Box(folder).forget_strays()
+    assert sorted(file.name for file in (folder / BOX / "m" / "Snapshots").iterdir()) == ["1.sav", "{1}.vdi"]
+
+
+def test_a_copy_takes_the_place_of_the_box(folder: Path) -> None:
+    async def go() -> None:
+        box, before = Box(folder), content(folder / BOX)
+        await box.copy("one")
+        await box.sync_copy("one")
+        assert content(copy_of(folder, "one")) == before and box.bytes() == sum(map(len, before.values()))
+        (folder / BOX / "m" / "m.vbox").write_text("broken")
+        await box.copy("two")
+        box.forget_copies("one")
+        assert not copy_of(folder, "two").exists()
+        for _ in range(2):
+            await box.put_back("one")
+            assert content(folder) == {f"{BOX}/{name}": text for name, text in before.items()}
+        box.remove()
+        assert list(folder.iterdir()) == []
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_a_copy_is_put_back_whatever_has_stopped_it(folder: Path, renamed: int) -> None:
+    async def go() -> None:
+        box, before = Box(folder), content(folder / BOX)
+        await box.copy("one")
+        (folder / BOX / "m" / "m.vbox").write_text("broken")
+        if renamed:
+            (folder / BOX).rename(folder / f"{BOX}.old")
+        if renamed == 2:
+            copy_of(folder, "one").rename(folder / BOX)
+        await box.put_back("one")
+        assert content(folder) == {f"{BOX}/{name}": text for name, text in before.items()}
+
+    asyncio.run(go())
+
+
+# --- its API ---
+
+
+def test_no_python_here_has_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "interpreters", lambda: ("/bin/false", "/nonexistent/python3"))
+    assert asyncio.run(api.interpreter()) is None
+
+
+def test_the_worker_is_started_by_its_text() -> None:
+    [*_, text] = api._words("python3")
+    assert text.startswith('"""') and "bridge" not in {
+        line.split()[1] for line in text.splitlines() if " import " in line
+    }
+    assert len(text) < 1 << 17, "Linux takes no longer word"

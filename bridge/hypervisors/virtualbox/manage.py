@@ -1,39 +1,67 @@
-"""VBoxManage and the service behind it: calls that may hang, and the end of a service that is this machine's alone."""
+"""VirtualBox by VBoxManage, where its API is of no use to any Python here: a process for each word, and no events."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import time
-from collections.abc import Iterator
-from logging import getLogger
+import asyncio
 from pathlib import Path
 
-import psutil
-
-from ...errors import CommandFailed, NotInstalled
-from ...trees import remove_tree
 from ..child import NotEnded, run_briefly
-from .words import HOME, environment, machine_name, socket_folder
-
-logger = getLogger(__name__)
+from .control import SAVED_WITHIN_S
+from .plan import Plan, environment, machine_name
+from .service import find, hangs
+from .words import making, state_in, tags_in
 
 CALL_WITHIN_S = 60.0
 
-_SERVICES = ("VBoxSVC", "VBoxXPCOMIPCD")
-_MACHINES = ("VBoxHeadless", "VBoxManage")
-_ENDED_WITHIN_S = 20.0
-_BETWEEN_S = 0.02
 
+class ByManage:
+    """The `Control` of the machine in `directory`."""
 
-def find(name: str) -> str:
-    """Return where a program of VirtualBox's is.
+    def __init__(self, directory: Path, within_s: float = CALL_WITHIN_S) -> None:
+        self._directory = directory
+        self._machine = machine_name(directory)
+        self._within_s = within_s
+        self.news = asyncio.Event()
 
-    :raise NotInstalled: nowhere in PATH.
-    """
-    if (found := shutil.which(name)) is None:
-        raise NotInstalled(f"{name} is not there. Install VirtualBox, or choose another hypervisor")
-    return found
+    async def make(self, plan: Plan) -> None:
+        for words in making(plan):
+            await self._manage(*words)
+
+    async def state(self) -> str:
+        return state_in(await self._shown())
+
+    async def now(self) -> str:
+        return await self.state()
+
+    async def pause(self) -> None:
+        await self._manage("controlvm", self._machine, "pause")
+
+    async def resume(self) -> None:
+        await self._manage("controlvm", self._machine, "resume")
+
+    async def tags(self) -> list[str]:
+        return tags_in(await self._shown())
+
+    async def take(self, tag: str) -> None:
+        await self._snapshot("take", tag)
+
+    async def forget(self, tag: str) -> None:
+        await self._snapshot("delete", tag)
+
+    async def go_back(self, tag: str) -> None:
+        await self._snapshot("restore", tag)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _shown(self) -> str:
+        return await self._manage("showvminfo", self._machine, "--machinereadable")
+
+    async def _snapshot(self, *words: str) -> None:
+        await manage(self._directory, "snapshot", self._machine, *words, within_s=max(self._within_s, SAVED_WITHIN_S))
+
+    async def _manage(self, *words: str) -> str:
+        return await manage(self._directory, *words, within_s=self._within_s)
 
 
 async def manage(directory: Path, *words: str, within_s: float = CALL_WITHIN_S) -> str:
@@ -45,43 +73,4 @@ async def manage(directory: Path, *words: str, within_s: float = CALL_WITHIN_S) 
     try:
         return await run_briefly([find("VBoxManage"), "-q", *words], environment(directory), within_s)
     except NotEnded as error:
-        from ..reasons import find as reason  # only where there is something to be said
-
-        logger.warning("%s", error)
-        raise reason("vboxsvc").error() from error
-
-
-def end_service(directory: Path) -> None:
-    """End the service of the machine in `directory`, and the machine, if they still run. May take seconds.
-
-    A service is ours by its registry, which lies in the folder; a machine, whose environment nobody can read because
-    its program is privileged, by its name, which is made of the folder.
-
-    :raise CommandFailed: something cannot be ended.
-    """
-    until = time.monotonic() + _ENDED_WITHIN_S
-    while left := list(_ours(directory)):
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        if time.monotonic() >= until:
-            raise CommandFailed(f"VirtualBox (process {left[0].pid}) was killed and has not ended")
-        time.sleep(_BETWEEN_S)
-    with contextlib.suppress(OSError):  # somebody else's, who may be in nobody's way
-        remove_tree(socket_folder(directory))
-
-
-def _ours(directory: Path) -> Iterator[psutil.Process]:
-    home, name = environment(directory)["VBOX_USER_HOME"], machine_name(directory)
-    for process in psutil.process_iter(["name"]):
-        with contextlib.suppress(psutil.Error):
-            if process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            service = process.info["name"] in _SERVICES and process.environ().get("VBOX_USER_HOME") == home
-            if service or (process.info["name"] in _MACHINES and name in process.cmdline()):
-                yield process
-
-
-def has_registry(directory: Path) -> bool:
-    """Say whether VirtualBox was ever used for the machine in `directory`."""
-    return (directory / HOME).exists()
+        raise hangs(str(error)) from error

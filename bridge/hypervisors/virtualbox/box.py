@@ -1,0 +1,158 @@
+"""The folder with all that VirtualBox keeps of a machine: how large it is, made durable, copied whole and put back.
+
+A saved state of VirtualBox's is spread over files: a description, memory, and disks that lie over each other. What
+breaks one of them may break all states, so a copy is one of them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from protocol.files import sync_file, sync_folder
+
+from ...copying import copy_content
+from ...trees import remove_tree
+from .plan import box_of, copy_of, is_copy
+
+_OLD = ".old"
+"""What the box becomes for a moment when a copy takes its place."""
+
+
+class Box:
+    """The box of the machine in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._box = box_of(directory)
+
+    def bytes(self) -> int:
+        """Return how large a copy would be now."""
+        return sum(_sizes(self._box))
+
+    def largest(self) -> int:
+        """Return how large the largest file is."""
+        return max(_sizes(self._box), default=0)
+
+    def sync(self) -> None:
+        """Bring all of it to the disk, whoever has written it.
+
+        :raise OSError: it could not be.
+        """
+        _sync(self._box)
+
+    def forget_strays(self) -> None:
+        """Delete disks and memory that are named nowhere, because something was cut short.
+
+        :raise OSError: one could not be deleted.
+        """
+        descriptions = (*self._box.rglob("*.vbox"), *self._box.rglob("VirtualBox.xml"))
+        known = "".join(file.read_text(encoding="utf-8", errors="replace") for file in descriptions)
+        for file in (*self._box.rglob("*.sav"), *self._box.rglob("{*}.vdi")):
+            if file.name not in known:
+                file.unlink(missing_ok=True)
+
+    async def copy(self, tag: str) -> None:
+        """Copy it. If that fails or is cancelled, there is no copy.
+
+        :raise OSError: it could not be copied.
+        """
+        target = copy_of(self._directory, tag)
+        unwanted = threading.Event()
+        copying = asyncio.ensure_future(asyncio.to_thread(_copy, self._box, target, lambda: not unwanted.is_set()))
+        try:
+            await asyncio.shield(copying)
+        except BaseException:
+            unwanted.set()
+            with contextlib.suppress(OSError):
+                await copying
+            remove_tree(target)
+            raise
+
+    async def sync_copy(self, tag: str) -> None:
+        """Bring the copy to the disk.
+
+        :raise OSError: it could not be.
+        """
+        await asyncio.to_thread(_sync, copy_of(self._directory, tag))
+        await asyncio.to_thread(sync_folder, self._directory)
+
+    async def put_back(self, tag: str) -> None:
+        """Make the copy the box. Nothing happens if it is not there (any more).
+
+        No name can be taken from a folder that is not empty; so for a moment there is the copy and no box, and who
+        comes then puts it back once more.
+
+        :raise OSError: it could not be; the copy is as it was.
+        """
+        copy, old = copy_of(self._directory, tag), self._box.with_name(self._box.name + _OLD)
+        if copy.exists():
+            remove_tree(old)
+            with contextlib.suppress(FileNotFoundError):
+                self._box.rename(old)
+            copy.rename(self._box)
+            await asyncio.to_thread(sync_folder, self._directory)
+        remove_tree(old)
+
+    def forget_copies(self, but: str | None) -> None:
+        """Delete all copies but one.
+
+        :raise OSError: one could not be deleted.
+        """
+        for name in os.listdir(self._directory):
+            if is_copy(name) and (but is None or name != copy_of(self._directory, but).name):
+                remove_tree(self._directory / name)
+
+    def remove(self) -> None:
+        """Delete all of it, with all copies.
+
+        :raise OSError: something could not be deleted.
+        """
+        self.forget_copies(None)
+        for folder in (self._box.with_name(self._box.name + _OLD), self._box):
+            remove_tree(folder)
+
+
+def tags_in_box(box: Path) -> set[str] | None:
+    """Return the tags of the saved states in a box, or a copy of one, by VirtualBox's own description of the machine.
+
+    None where there is none that could be read.
+    """
+    tags = set()
+    try:
+        for file in [*box.glob("*/*.vbox")] or [box / "no machine"]:
+            tags.update(re.findall(r'<Snapshot\s[^>]*\bname="([^"]*)"', file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    return tags
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            if file.is_file():
+                yield file.stat().st_size
+
+
+def _sync(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            sync_file(path)
+
+
+def _copy(source: Path, target: Path, wanted: Callable[[], bool]) -> None:
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        there = target / path.relative_to(source)
+        if path.is_dir():
+            there.mkdir()
+        elif path.is_file():
+            with path.open("rb") as reading, there.open("wb") as writing:
+                copy_content(reading.fileno(), writing.fileno(), os.fstat(reading.fileno()).st_size, wanted)

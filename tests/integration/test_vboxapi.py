@@ -1,0 +1,122 @@
+"""The contract, and whole jobs, under a stand-in for VirtualBox (tests/vboxapi): no real machine of it ever ran."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.hypervisors.contract import Case, Ground, cases
+from bridge.hypervisors.virtualbox import VirtualBox, api
+from bridge.hypervisors.virtualbox.api import interpreter
+from bridge.image import load_image
+from bridge.slots import look
+
+from .. import vboxapi
+from ..conftest import REPOSITORY
+from ..plain_guest import build_disk
+from ..standin import Conclusion, End
+from . import conftest
+from .slots import MakeSlot
+from .test_app_machine import link_image
+from .test_plain_guest import WHOLE_LIFE, MakeVboxJob
+from .test_plain_guest import make_vbox_job as make_vbox_job
+
+CD_IMAGE = REPOSITORY / "build" / "image-cd"
+
+STEPS = 30
+COUNTER = f"n=0; while [ $n -lt {STEPS} ]; do n=$((n + 1)); echo step $n >> out.txt; sleep 0.2; done"
+"""What it has in memory and on its disk must stay together."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A VirtualBox in PATH, with a Python that has its API."""
+    folder = tmp_path_factory.mktemp("virtualbox")
+    vboxapi.install(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        patch.setitem(conftest.ENVIRONMENT, "PATH", f"{folder}:{conftest.ENVIRONMENT['PATH']}")
+        yield
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Path]:
+    """The tiny image with a CD to boot from, whose disk nobody writes."""
+    if not (CD_IMAGE / "image.json").exists():
+        pytest.fail("there is no build/image-cd: run `make test-vboxapi`")
+    disk = load_image(CD_IMAGE).work_disk
+    assert disk is not None
+    before = disk.read_bytes()
+    yield CD_IMAGE
+    assert disk.read_bytes() == before, "a machine wrote into the image"
+
+
+@pytest.fixture(params=["api", "manage"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What VirtualBox is told by."""
+    if request.param == "manage":
+        monkeypatch.setattr(api, "interpreters", tuple)
+    assert (asyncio.run(interpreter()) is None) == (request.param == "manage")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("case", cases(VirtualBox), ids=str)
+def test_contract(case: Case, by: str, tmp_path: Path, image: Path) -> None:
+    case(Ground(VirtualBox, tmp_path, image))
+
+
+@pytest.fixture(scope="module")
+def plain_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disk of a guest that knows nothing of the bridge."""
+    return build_disk(tmp_path_factory.mktemp("plain"), ("vmdk",))[0]
+
+
+def test_a_whole_job_of_a_guest_that_knows_nothing(make_vbox_job: MakeVboxJob, plain_disk: Path) -> None:
+    before = plain_disk.read_bytes()
+    job = make_vbox_job(plain_disk, WHOLE_LIFE, "sata")
+    done = job.run("--hypervisor", "virtualbox")
+    assert done.returncode == 0, done.stderr
+    assert "by its API" in done.stdout + done.stderr
+    assert (job.path / "shared" / "out.dat").read_text() == "all of it"
+    assert plain_disk.read_bytes() == before and job.left() == ["shared"]
+
+
+def test_a_whole_job_of_a_guest_of_ours(make_job: Callable[..., conftest.JobDirectory], image: Path) -> None:
+    elements = "<copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM>"
+    job = make_job("cat in.txt > out.txt; echo >> out.txt; touch /run/vmbridge/host/x || echo read-only >> out.txt",
+                   elements, image_path=image)  # fmt: skip
+    (job.path / "in.txt").write_text("42")
+    done = job.run("--hypervisor", "virtualbox")
+    assert done.returncode == 0, done.stderr
+    assert (job.path / "out.txt").read_text() == "42\nread-only\n" and job.left() == []
+
+
+def test_a_job_that_is_killed_goes_on(make_slot: MakeSlot, image: Path) -> None:
+    elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
+    slot = make_slot(COUNTER, elements, hypervisor="virtualbox", image="image", checkpoint_period=1.0)
+    result = slot.directory.output("out.txt", "molecule_42_0_0")
+    link_image(slot, image)
+    slot.run()
+    slot.until_running()
+    slot.until_told("checkpoint checkpoint-1 taken")
+    os.kill(slot.pid, signal.SIGKILL)
+    slot.until_nobody()
+    assert [problem for problem in look(slot.slot).problems if "shared" not in problem] == []
+    slot.run()
+    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
+    assert re.search(r"restored from checkpoint-\d+", slot.stderr())
+    assert result.read_text() == "".join(f"step {n}\n" for n in range(1, STEPS + 1))
+    slot.until_nobody()
+    assert slot.left() == set()
+
+
+def test_the_tiny_image_without_a_cd_is_refused(make_job: Callable[..., conftest.JobDirectory]) -> None:
+    job = make_job("true", image_path=conftest.IMAGE)
+    done = job.run("--hypervisor", "virtualbox")
+    assert done.returncode == 1 and "boots only disks and CDs" in done.stderr and "Traceback" not in done.stderr
