@@ -24,8 +24,8 @@ OLDEST_PYTHON = (3, 10)
 
 _OWN = {
     bridge: ("cli/*", "bundle/*", "hypervisors/contract.py", "job/advice.py", "job/words.py",
-             *(f"image/{name}.py" for name in ("build", "cpio", "debian", "disk", "init", "kernel", "modules", "system",
-                                               "tools", "tree", "trial"))),
+             *(f"image/{name}.py" for name in ("boot_cd", "build", "cpio", "debian", "disk", "init", "kernel",
+                                               "modules", "system", "tools", "tree", "trial"))),
     guest_side: ("examples/*", "prebuilt/*"),
     protocol: ("vectors/*", "verify_share.*"),
 }  # fmt: skip
