@@ -19,6 +19,7 @@ import pytest
 from bridge import __version__
 from bridge.bundle import write_bundle
 
+from .. import vboxapi
 from .conftest import ENVIRONMENT, VMBRIDGE
 
 JOB = """<job_desc>
@@ -251,3 +252,14 @@ def test_without_qemu_the_job_is_postponed_with_a_notice(bundle: Bundle, tmp_pat
     assert done.returncode == 0
     delay, reason, notice, _ = (slot / "boinc_temporary_exit").read_text().split("\n")
     assert (delay, notice) == ("3600", "notice") and "qemu-system-x86_64 is not in PATH. Install QEMU" in reason
+
+
+def test_virtualbox_is_reached_by_another_python_from_the_zip(bundle: Bundle, tmp_path: Path) -> None:
+    """Its API is mostly another Python's, which can load nothing of the bridge; pyvbox lies in the zip."""
+    vboxapi.install(tmp_path)
+    [modules] = bundle.folder.glob("*.zip")
+    with zipfile.ZipFile(modules) as opened:
+        worker = opened.read("bridge/hypervisors/virtualbox/worker.py").decode()
+    words = [tmp_path / "python3", "-I", "-c", worker, "check", modules]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith("Python 3."), done.stderr
