@@ -260,6 +260,6 @@ def test_virtualbox_is_reached_by_another_python_from_the_zip(bundle: Bundle, tm
     [modules] = bundle.folder.glob("*.zip")
     with zipfile.ZipFile(modules) as opened:
         worker = opened.read("bridge/hypervisors/virtualbox/worker.py").decode()
-    words = [tmp_path / "python3", "-I", "-c", worker, "check", modules]
+    words = [str(tmp_path / "python3"), "-I", "-c", worker, "check", str(modules)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.startswith("Python 3."), done.stderr

@@ -97,6 +97,19 @@ def test_a_whole_job_of_a_guest_of_ours(make_job: Callable[..., conftest.JobDire
     assert (job.path / "out.txt").read_text() == "42\nread-only\n" and job.left() == []
 
 
+def test_tasks_share_the_disk(make_job: Callable[..., conftest.JobDirectory], image: Path) -> None:
+    job = make_job("true", image_path=image)
+    task = "<task><virtualmachine>one</virtualmachine><image>{}</image><application>{}</application>{}</task>"
+    out = "<copy_file_from_VM>out.txt</copy_file_from_VM>"
+    tasks = (task.format(image, "first", ""), task.format(image, "second", ""), task.format(image, "third", out))
+    (job.path / "job.xml").write_text(f"<job_desc>{''.join(tasks)}</job_desc>")
+    for name, does in {"first": "echo 1 > x", "second": "echo 2 >> x", "third": "cp x out.txt"}.items():
+        (job.path / name).write_text(f"#!/bin/sh\n{does}\n")
+    done = job.run("--hypervisor", "virtualbox")
+    assert done.returncode == 0, done.stderr
+    assert (job.path / "out.txt").read_text() == "1\n2\n" and job.left() == []
+
+
 def test_a_job_that_is_killed_goes_on(make_slot: MakeSlot, image: Path) -> None:
     elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
     slot = make_slot(COUNTER, elements, hypervisor="virtualbox", image="image", checkpoint_period=1.0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,23 @@ from bridge.hypervisors.explain import explained
 from bridge.hypervisors.said import recognised
 from bridge.hypervisors.virtualbox import VirtualBox, api
 from bridge.hypervisors.virtualbox.api import ByApi
-from bridge.hypervisors.virtualbox.box import tags_in_box
+from bridge.hypervisors.virtualbox.box import disks_left, tags_in_box
 from bridge.hypervisors.virtualbox.control import Control
 from bridge.hypervisors.virtualbox.manage import ByManage, manage
-from bridge.hypervisors.virtualbox.plan import CONSOLE, box_of, environment, machine_name, made, plan, socket_folder
+from bridge.hypervisors.virtualbox.plan import (
+    BOX,
+    CONSOLE,
+    box_of,
+    environment,
+    machine_name,
+    made,
+    plan,
+    socket_folder,
+)
 from bridge.hypervisors.virtualbox.service import end_service
+from bridge.image import Image
 from bridge.image.bare import load_disk
-from protocol.layout import Share
+from protocol.layout import GUEST_TAG, HOST_TAG, Share
 
 from .. import virtualbox
 
@@ -236,6 +247,69 @@ def test_snapshots_of_a_machine_that_is_off(root: Path, folder: Path, monkeypatc
 
     asyncio.run(go())
     assert not services(spec)
+
+
+def test_a_machine_goes_on_with_the_disk_of_another(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    first = prepared(folder, root, monkeypatch)
+
+    async def run(spec: MachineSpec, left: Sequence[str]) -> str:
+        control = await control_of(spec)
+        await control.make(plan(spec, left))
+        for tag in ("one", "two"):
+            await control.take(tag)
+        await control.go_back("one")
+        media = await manage(spec.directory, "list", "hdds")
+        await control.close()
+        end_service(spec.directory)
+        return media
+
+    async def go() -> None:
+        await run(first, ())
+        aside = first.directory.rename(folder / "job" / "aside")
+        for _ in range(2):
+            await VirtualBox.leave_disk(aside)
+            assert os.listdir(aside) == [BOX]
+        left = disks_left(aside)
+        assert [Path(disk).suffix for disk in left] == [".vdi", ".vdi", ".vdi"] and all(map(os.path.exists, left))
+        before = {disk: Path(disk).read_bytes() for disk in left}
+        subprocess.run(["chown", "-R", "65534:65534", aside], check=True)
+        second = replace(first, directory=folder / "job" / "second", before=aside)
+        second.directory.mkdir()
+        os.chown(second.directory, 65534, 65534)
+        media = await run(second, left)
+        assert media.count("Location:") == 6, "those, its own, one for each snapshot that was not deleted"
+        assert {disk: Path(disk).read_bytes() for disk in left} == before
+
+    asyncio.run(go())
+
+
+def test_an_image_of_ours_has_its_cd_and_a_folder_that_is_read_only(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    spec = prepared(folder, root, monkeypatch)
+    disk, cd = folder / "work.vmdk", folder / "boot.iso"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", disk, "10M"], check=True)
+    cd.write_bytes(bytes(1 << 20))
+    for file in (disk, cd):
+        os.chown(file, 65534, 65534)
+    image = Image("x86_64", cd, cd, disk, "", True, "", "vmdk", cd)
+    spec = replace(spec, image=image, hardware=None)
+
+    async def go() -> str:
+        control = await control_of(spec)
+        await control.make(plan(spec))
+        said = await manage(spec.directory, "showvminfo", machine_name(spec.directory), "--machinereadable")
+        await control.close()
+        end_service(spec.directory)
+        return said
+
+    said = asyncio.run(go())
+    assert 'boot1="dvd"' in said and f'"cd-0-0"="{cd}"' in said and f'"disks-0-0"="{plan(spec).disk}"' in said
+    description = next(box_of(spec.directory).glob("*/*.vbox")).read_text()
+    for tag, writable in ((HOST_TAG, "false"), (GUEST_TAG, "true")):
+        assert re.search(f'<SharedFolder name="{tag}" hostPath="[^"]*" writable="{writable}"', description)
 
 
 def test_what_happens_is_told(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bridge.errors import HypervisorError, NotInstalled
 from bridge.hypervisors import DISK_CONTROLLERS, MACHINES, Hardware, MachineSpec, choose, load
 from bridge.hypervisors.virtualbox import VirtualBox, api
-from bridge.hypervisors.virtualbox.box import Box
+from bridge.hypervisors.virtualbox.box import Box, disks_in, disks_left, leave_disks
 from bridge.hypervisors.virtualbox.plan import (
     BOX,
     CONSOLE,
@@ -74,7 +74,7 @@ def test_each_controller_has_the_disk(controller: str) -> None:
 
 def test_all_that_is_made_lies_in_the_machines_folder() -> None:
     box, found = BARE.directory / BOX, plan(BARE)
-    for path in (*map(str, forgotten(BARE.directory)), found.settings, found.disk, found.spare):
+    for path in (*map(str, forgotten(BARE.directory)), found.settings, found.disk):
         assert path == str(BARE.directory / CONSOLE) or Path(path).is_relative_to(box)
     assert found.console == str(BARE.directory / CONSOLE)
     assert Path(environment(BARE.directory)["VBOX_USER_HOME"]).parent == box
@@ -100,10 +100,64 @@ def test_the_snapshots() -> None:
     assert tags_in(said) == ["one", "two", "three"]
 
 
+DESCRIPTION = """<?xml version="1.0"?>
+<VirtualBox xmlns="http://www.virtualbox.org/" version="1.19-linux">
+  <Machine uuid="{m}" name="vm" currentSnapshot="{s}">
+    <MediaRegistry><HardDisks>
+      <HardDisk uuid="{i}" location="/images/work.vmdk" format="VMDK" type="Normal">
+        <HardDisk uuid="{d}" location="/slot/machine/box/disk.vdi" format="VDI">
+          <HardDisk uuid="{2}" location="Snapshots/{2}.vdi" format="VDI"/>
+          <HardDisk uuid="{1}" location="Snapshots/{1}.vdi" format="VDI"/>
+        </HardDisk>
+      </HardDisk>
+    </HardDisks></MediaRegistry>
+    <Snapshot uuid="{s}" name="one"><Hardware><StorageControllers><StorageController name="disks">
+      <AttachedDevice type="HardDisk"><Image uuid="{d}"/></AttachedDevice>
+    </StorageController></StorageControllers></Hardware></Snapshot>
+    <Hardware><StorageControllers><StorageController name="disks">
+      <AttachedDevice type="DVD"><Image uuid="{c}"/></AttachedDevice>
+      <AttachedDevice type="HardDisk"><Image uuid="{1}"/></AttachedDevice>
+    </StorageController></StorageControllers></Hardware>
+  </Machine>
+</VirtualBox>
+"""
+"""What the real 7.2.22 writes, shortened."""
+
+
+def test_the_disks_that_a_machine_has_now() -> None:
+    assert disks_in(DESCRIPTION) == ["/images/work.vmdk", "/slot/machine/box/disk.vdi", "Snapshots/{1}.vdi"]
+    for broken in ("", "<VirtualBox/>", DESCRIPTION.replace('type="HardDisk"', 'type="DVD"')):
+        with pytest.raises(ValueError):
+            disks_in(broken)
+
+
+def test_only_the_disks_are_left_and_the_next_machine_lies_over_them(tmp_path: Path) -> None:
+    """The folder has got another name by then."""
+    machine = tmp_path / BOX / "vm"
+    names = ("disk.vdi", "vm/Snapshots/{1}.vdi", "vm/Snapshots/{2}.vdi", "vm/Snapshots/1.sav", "home/x")
+    for file in (*(tmp_path / BOX / name for name in names), tmp_path / "one.copy" / "y"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with pytest.raises(HypervisorError, match="not known which disks"):
+        leave_disks(tmp_path)
+    (machine / "vm.vbox").write_text(DESCRIPTION)
+    for _ in range(2):
+        leave_disks(tmp_path)
+        assert set(content(tmp_path)) == {
+            f"{BOX}/{name}" for name in ("disk.vdi", "disks.json", "vm/Snapshots/{1}.vdi")
+        }
+    left = disks_left(tmp_path)
+    assert left == ["/images/work.vmdk", f"{tmp_path}/{BOX}/disk.vdi", f"{tmp_path}/{BOX}/vm/Snapshots/{{1}}.vdi"]
+    calls = making(plan(BARE, left))
+    over = [words[words.index("--diffparent") + 1] for words in calls if words[0] == "createmedium"]
+    assert over == left, "VirtualBox must know each of them"
+    assert len([words for words in calls if words[0] == "closemedium"]) == 2
+
+
 def test_an_image_of_ours_boots_from_its_cd() -> None:
     spec = replace(SPEC, image=WITH_CD)
     found = plan(spec)
-    assert (found.cd, found.parent, found.controller) == (str(PARTS / "boot.iso"), str(PARTS / "work.vmdk"), "sata")
+    assert (found.cd, found.parents, found.controller) == (str(PARTS / "boot.iso"), (str(PARTS / "work.vmdk"),), "sata")
     assert found.exports == (
         ("vmbridge_host", str(spec.share.host), False),
         ("vmbridge_guest", str(spec.share.guest), True),

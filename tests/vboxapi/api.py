@@ -97,10 +97,12 @@ class _VirtualBox:
                 raise ServiceError(0x80BB0001, f"Could not find a registered machine named '{name}'")
         return _Machine(self._service)
 
-    @staticmethod
-    def openMedium(location: str, kind: int, mode: int, new_id: bool) -> _Medium:
+    def openMedium(self, location: str, kind: int, mode: int, new_id: bool) -> _Medium:
         if not os.path.exists(location):
             raise ServiceError(0x80BB0004, f"Could not find file for the medium '{location}'")
+        if kind == 3 and mode == 1:
+            with self._service.machine() as found:
+                found["opened"].append(location)
         return _Medium(location)
 
     @staticmethod

@@ -44,6 +44,7 @@ def manage(service: Service, given: Sequence[str]) -> None:
             serial = machine.getSerialPort(0)
             serial.enabled, serial.path = True, given[given.index("--uartmode1") + 2]
         case ["createmedium", "disk", *_]:
+            vbox.openMedium(option("--diffparent"), 3, 1, False)
             make_disk(option("--filename"), option("--diffparent"))
         case ["closemedium", "disk", disk, "--delete"]:
             os.unlink(disk)

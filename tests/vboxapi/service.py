@@ -25,8 +25,8 @@ OFF = ("PoweredOff", "Saved", "Aborted")
 NEW: dict[str, Any] = {
     "id": "", "name": "", "settings": "", "registered": False, "state": "PoweredOff", "history": [], "pid": 0,
     "memorySize": 128, "CPUCount": 1, "boot": {}, "clipboardMode": 0, "dnDMode": 0, "vrde": True,
-    "adapters": {"0": True}, "serial": {"enabled": False, "path": "", "hostMode": 0}, "controllers": {}, "devices": [],
-    "folders": [], "snapshots": {}, "current": "", "begins_with": "",
+    "adapters": {"0": True}, "serial": {"enabled": False, "path": "", "hostMode": 0}, "controllers": {},
+    "devices": [], "opened": [], "folders": [], "snapshots": {}, "current": "", "begins_with": "",
 }  # fmt: skip
 
 
@@ -63,11 +63,8 @@ class Service:
                 new = self._file.with_suffix(".new")
                 new.write_text(after)
                 new.replace(self._file)
-                if settings := found["settings"]:
-                    snapshots = (
-                        f'<Snapshot uuid="{{{key}}}" name="{one["name"]}"/>' for key, one in found["snapshots"].items()
-                    )
-                    Path(settings).write_text("\n".join(["<VirtualBox>", *snapshots, "</VirtualBox>"]))
+                if found["settings"]:
+                    Path(found["settings"]).write_text(_description(found))
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -161,13 +158,27 @@ def disk_of(machine: dict[str, Any]) -> str:
     return str(next(device["medium"] for device in machine["devices"] if device["type"] == 3))
 
 
+def _description(machine: dict[str, Any]) -> str:
+    """Return of VirtualBox's own description what others may look for."""
+    disks = [*machine["opened"], *(device["medium"] for device in machine["devices"] if device["type"] == 3)]
+    snapshots = (f'<Snapshot name="{one["name"]}"/>' for one in machine["snapshots"].values())
+    image = f'<AttachedDevice type="HardDisk"><Image uuid="{len(disks) - 1}"/></AttachedDevice>'
+    opened = "".join(f'<HardDisk uuid="{number}" location="{disk}">' for number, disk in enumerate(disks))
+    return (
+        '<VirtualBox xmlns="http://www.virtualbox.org/"><Machine><MediaRegistry><HardDisks>'
+        f"{opened}{'</HardDisk>' * len(disks)}</HardDisks></MediaRegistry>{''.join(snapshots)}"
+        f"<Hardware>{image}</Hardware></Machine></VirtualBox>"
+    )
+
+
 def make_disk(disk: str, parent: str) -> None:
-    """Make a disk over another. Both are QEMU's, whatever the name says: it saves no machine with a VMDK or VDI."""
+    """Make a disk over another. QEMU saves no machine with a VMDK or a VDI, so what lies over these is a copy."""
     if os.path.exists(disk):
         raise ServiceError(0x80BB0004, f"{disk} is there already")
-    below = f"{disk}.below"
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", parent, below], check=True)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below, disk], check=True)
+    with open(parent, "rb") as opened:
+        ours = opened.read(4) == b"QFI\xfb"
+    words = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", parent] if ours else ["convert", "-O", "qcow2", parent]
+    subprocess.run(["qemu-img", *words, disk], check=True)
 
 
 def qemu_img(option: str, name: str, disk: str) -> None:

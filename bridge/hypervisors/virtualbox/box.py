@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
-from protocol.files import sync_file, sync_folder
+from protocol.files import sync_file, sync_folder, write_atomic
 
 from ...copying import copy_content
+from ...errors import CommandFailed
 from ...trees import remove_tree
-from .plan import box_of, copy_of, is_copy
+from .plan import BOX, DISK, box_of, copy_of, is_copy
+
+_LEFT = "disks.json"
+"""In a box of which only disks are left: which, the lowest first."""
 
 _OLD = ".old"
 """What the box becomes for a moment when a copy takes its place."""
@@ -116,6 +122,71 @@ class Box:
         self.forget_copies(None)
         for folder in (self._box.with_name(self._box.name + _OLD), self._box):
             remove_tree(folder)
+
+
+def leave_disks(directory: Path) -> None:
+    """Delete all that lies in the folder of a machine that has ended but the disks that it had then.
+
+    Which lie over which is noted first. May be called again, and the folder may have got another name meanwhile.
+
+    :raise HypervisorError: nobody knows which disks these are; nothing was deleted.
+    :raise OSError: something could not be deleted.
+    """
+    box = box_of(directory)
+    if not (box / _LEFT).exists():
+        try:
+            [description] = box.glob("*/*.vbox")
+            disks = disks_in(description.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise CommandFailed(f"it is not known which disks {directory} has: {error}") from error
+        own = max(number for number, disk in enumerate(disks) if Path(disk).name == DISK)
+        found = [*disks[:own], DISK, *(f"{description.parent.name}/{disk}" for disk in disks[own + 1 :])]
+        write_atomic(box / _LEFT, json.dumps(found).encode(), durable=True)
+    kept = {box / _LEFT, *(box / disk for disk in json.loads((box / _LEFT).read_bytes()))}
+    for name in os.listdir(directory):
+        if name != BOX:
+            remove_tree(directory / name)
+    for path in sorted(box.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if not any(disk == path or path in disk.parents for disk in kept):
+            remove_tree(path)
+    for disk in kept:
+        if disk.is_relative_to(box):
+            disk.chmod(0o444)
+
+
+def disks_left(directory: Path) -> list[str]:
+    """Return the disks that were left in the folder of a machine, each of which lies over the one before.
+
+    :raise OSError: it is not known.
+    """
+    return [str(box_of(directory) / disk) for disk in json.loads((box_of(directory) / _LEFT).read_bytes())]
+
+
+def disks_in(description: str) -> list[str]:
+    """Return where the disks are that a machine has now, the lowest first, by VirtualBox's own description of it.
+
+    :raise ValueError: it cannot be read, or does not tell.
+    """
+    try:
+        machine = ElementTree.fromstring(description).find("{*}Machine")
+        if machine is not None:
+            now = [part for part in machine if not part.tag.endswith("}Snapshot")]
+            devices = [device for part in now for device in part.iterfind(".//{*}AttachedDevice[@type='HardDisk']")]
+            [wanted] = [image.get("uuid") for device in devices for image in device.iterfind("{*}Image")]
+            for disk in machine.iterfind("{*}MediaRegistry/{*}HardDisks/{*}HardDisk"):
+                if way := _way(disk, wanted):
+                    return way
+    except ElementTree.ParseError as error:
+        raise ValueError(str(error)) from error
+    raise ValueError("its description names no disk")
+
+
+def _way(disk: ElementTree.Element, wanted: str | None) -> list[str]:
+    here = [disk.get("location", "")]
+    if disk.get("uuid") == wanted:
+        return here
+    ways = (_way(above, wanted) for above in disk.iterfind("{*}HardDisk"))
+    return next(([*here, *way] for way in ways if way), [])
 
 
 def tags_in_box(box: Path) -> set[str] | None:

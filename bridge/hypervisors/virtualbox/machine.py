@@ -33,7 +33,7 @@ from ..facts import version_in
 from ..letting_go import LettingGo
 from ..processor import processor
 from .api import ByApi, interpreter
-from .box import Box
+from .box import Box, disks_left, leave_disks
 from .control import Control
 from .manage import ByManage, manage
 from .plan import CONSOLE, box_of, environment, forgotten, machine_name, made, plan, refusal
@@ -126,11 +126,12 @@ class VirtualBox:
             raise
 
     async def _make(self) -> None:
-        image = self._spec.image
+        image, before = self._spec.image, self._spec.before
         assert image is not None and image.work_disk is not None
+        left = () if before is None else await asyncio.to_thread(disks_left, before)
         control = await self._opened()
         with _unchanged(image.work_disk):
-            await control.make(plan(self._spec))
+            await control.make(plan(self._spec, left))
         write_atomic(made(self._spec.directory), b"", durable=True)
 
     async def _opened(self) -> Control:
@@ -276,6 +277,12 @@ class VirtualBox:
     @staticmethod
     def refuses(image: Image | BareDisk) -> str | None:
         return refusal(image)
+
+    # Continues
+
+    @staticmethod
+    async def leave_disk(folder: Path) -> None:
+        await asyncio.to_thread(leave_disks, folder)
 
     # Saves
 

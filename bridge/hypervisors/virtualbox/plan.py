@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from .. import MachineSpec
 BOX = "box"
 """The folder with all that VirtualBox keeps of the machine: its registry, the machine, disks and saved states."""
 
+DISK = "disk.vdi"
+"""In the box: the machine's own disk."""
+
 CONSOLE = "console.txt"
 """What the machine's first serial port has printed."""
 
 _HOME = "home"
-_DISK = "disk.vdi"
 _MADE = "made"
 _COPY = ".copy"
-_SPARE = "spare.vdi"
 _FORMATS = ("vdi", "vmdk")
 
 
@@ -33,8 +34,8 @@ class Plan:
     """What the machine is to be. All paths are absolute.
 
     `settings` is its own file, in a folder where VirtualBox keeps what belongs to it. `disk`, on a `controller` of a
-    job file's name, lies over `parent`, and is made if it is a `new_disk`. With a `cd` it boots from that. Of the
-    `exports`, a tag and a folder, only some may be written.
+    job file's name, lies over the last of `parents`, each of which lies over the one before; it is made if it is a
+    `new_disk`. With a `cd` it boots from that. Of the `exports`, a tag and a folder, only some may be written.
     """
 
     name: str
@@ -43,20 +44,15 @@ class Plan:
     cpus: int
     console: str
     disk: str
-    parent: str
+    parents: tuple[str, ...]
     new_disk: bool
     controller: str
     cd: str | None
     exports: tuple[tuple[str, str, bool], ...]
 
-    @property
-    def spare(self) -> str:
-        """A file beside the disk that is never used for long."""
-        return str(Path(self.disk).with_name(_SPARE))
 
-
-def plan(spec: MachineSpec) -> Plan:
-    """Return what the machine is to be. It goes on with a disk that is whole."""
+def plan(spec: MachineSpec, left: Sequence[str] = ()) -> Plan:
+    """Return what the machine is to be. It goes on with a disk that is whole, or over the disks `left` by another."""
     image, hardware = spec.image, spec.hardware
     assert image is not None and image.work_disk is not None
     box, name = box_of(spec.directory), machine_name(spec.directory)
@@ -69,8 +65,8 @@ def plan(spec: MachineSpec) -> Plan:
         memory_mb=spec.memory_mb,
         cpus=spec.cpus,
         console=str(absolute(spec.directory) / CONSOLE),
-        disk=str(box / _DISK),
-        parent=str(image.work_disk.resolve()),
+        disk=str(box / DISK),
+        parents=tuple(left) or (str(image.work_disk.resolve()),),
         new_disk=not made(spec.directory).exists(),
         controller="sata" if hardware is None else hardware.disk_controller,
         cd=str(image.boot_cd.resolve()) if isinstance(image, Image) and image.boot_cd is not None else None,
@@ -106,7 +102,7 @@ def made(directory: Path) -> Path:
 
 def forgotten(directory: Path) -> tuple[Path, ...]:
     """Return what is made anew at each start of a machine that goes on with its disk: all but that."""
-    return (*(box_of(directory) / name for name in (_HOME, machine_name(directory), _SPARE)), directory / CONSOLE)
+    return (*(box_of(directory) / name for name in (_HOME, machine_name(directory))), directory / CONSOLE)
 
 
 def copy_of(directory: Path, tag: str) -> Path:

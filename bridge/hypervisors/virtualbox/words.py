@@ -15,12 +15,15 @@ def making(plan: Plan) -> list[list[str]]:
     """Return the words of each VBoxManage that together make the machine in an empty registry.
 
     No network, sound, USB or screen for others, and nothing that is shared but the exports. VBoxManage has no word for
-    opening an image, without which VirtualBox does not know what a disk lies over that was there before; so a spare
-    disk is made over the image, for as long as the other is attached.
+    opening a disk, without which VirtualBox does not know what another lies over; so a spare disk is made over each,
+    for as long as it takes to attach the last.
     """
-    name, base = plan.name, str(Path(plan.settings).parents[1])
+    name, folder = plan.name, Path(plan.settings).parent
+    below = plan.parents[:-1] if plan.new_disk else plan.parents
+    spares = [(str(folder / f"spare{number}.vdi"), parent) for number, parent in enumerate(below)]
+    own = [(plan.disk, plan.parents[-1])] if plan.new_disk else []
     return [
-        ["createvm", "--name", name, "--ostype", "Linux_64", "--basefolder", base, "--register"],
+        ["createvm", "--name", name, "--ostype", "Linux_64", "--basefolder", str(folder.parent), "--register"],
         [
             "modifyvm", name,
             "--memory", str(plan.memory_mb), "--cpus", str(plan.cpus), "--vram", "16",
@@ -29,12 +32,12 @@ def making(plan: Plan) -> list[list[str]]:
             "--nic1", "none", "--vrde", "off", "--clipboard", "disabled", "--draganddrop", "disabled",
             "--uart1", "0x3F8", "4", "--uartmode1", "file", plan.console,
         ],
-        [
-            "createmedium", "disk", "--filename", plan.disk if plan.new_disk else plan.spare,
-            "--diffparent", plan.parent, "--format", "VDI",
-        ],
+        *(
+            ["createmedium", "disk", "--filename", disk, "--diffparent", parent, "--format", "VDI"]
+            for disk, parent in (*spares, *own)
+        ),
         *_attached(plan, _DISKS, plan.controller, "hdd", plan.disk),
-        *([] if plan.new_disk else [["closemedium", "disk", plan.spare, "--delete"]]),
+        *(["closemedium", "disk", spare, "--delete"] for spare, _ in spares),
         *([] if plan.cd is None else _attached(plan, _CD, "ide", "dvddrive", plan.cd)),
         *(
             ["sharedfolder", "add", name, "--name", tag, "--hostpath", folder, *([] if writable else ["--readonly"])]

@@ -103,10 +103,11 @@ class Worker:
         machine.graphicsAdapter.VRAMSize = 16
 
     def _disk(self, plan: dict[str, Any]) -> Any:
-        """Return the machine's own disk, made over the project's if it is to be new."""
+        """Return the machine's own disk, made over the others if it is to be new."""
         library = self._library
         disk, mode = library.DeviceType.hard_disk, library.AccessMode
-        below = self._opened(plan["parent"], disk, mode.read_only)
+        for parent in plan["parents"]:
+            below = self._opened(parent, disk, mode.read_only)
         if not plan["new_disk"]:
             return self._opened(plan["disk"], disk, mode.read_write)
         medium = self._vbox.create_medium("VDI", plan["disk"], mode.read_write, disk)
