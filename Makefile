@@ -183,7 +183,7 @@ fuzz: setup  ## changed messages to all C code of the guest that reads them: SEC
 
 bench: guest image $(BOINC)/ready  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: its wrapper): a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
-	@$(BIN)/python -m tests.bench
+	@$(if $(wildcard $(VIRTUALBOX)/ready),VIRTUALBOX_ROOT=$(abspath $(VIRTUALBOX))) $(BIN)/python -m tests.bench
 
 lifecycle: setup  ## docs/lifecycle.md: draw the tables
 	@$(BIN)/python -m tests.lifecycle

@@ -37,6 +37,7 @@ NAMES = (
     "orders",
     "checkpoint",
     "libvirt",
+    "virtualbox",
 )
 RESULTS = BUILD / "bench.json"
 
