@@ -12,14 +12,16 @@ import sysconfig
 from pathlib import Path
 
 _REAL = r"""#!/bin/sh
-# A view of the folder with this computer's /proc, /dev, /sys, /tmp and Python packages, for this program and what it
-# starts.
+# A view of the folder with this computer's /proc, /dev, /sys, /tmp, Python packages and the bridge, for this program
+# and what it starts.
 exec unshare --mount sh -c '
-    root=$1 user=$2 name=$3 packages=$4; shift 4
-    mkdir -p "$root/$packages"
-    for folder in proc dev sys tmp "$packages"; do mount --rbind "/$folder" "$root/$folder"; done
+    root=$1 user=$2 name=$3 packages=$4 bridge=$5; shift 5
+    for folder in proc dev sys tmp "$packages" "$bridge"; do
+        mkdir -p "$root/$folder"
+        mount --rbind "/$folder" "$root/$folder"
+    done
     exec chroot --userspec="$user" "$root" "/usr/bin/$name" "$@"
-' sh "{root}" "{user}" "$(basename "$0")" "{packages}" "$@"
+' sh "{root}" "{user}" "$(basename "$0")" "{packages}" "{bridge}" "$@"
 """
 
 _STANDIN = r"""#!{python}
@@ -78,7 +80,8 @@ def real(folder: Path, root: Path, user: str) -> Path:
 
     The Python there is one that has VirtualBox's API.
     """
-    values = {"root": str(root), "user": user, "packages": sysconfig.get_path("purelib").lstrip("/")}
+    values = {"root": str(root), "user": user, "packages": os.path.realpath(sysconfig.get_path("purelib"))[1:]}
+    values["bridge"] = os.path.realpath(Path(__file__).parents[1] / "bridge")[1:]
     text = _REAL
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)

@@ -18,6 +18,7 @@ import pytest
 
 from bridge import __version__
 from bridge.bundle import write_bundle
+from bridge.hypervisors.virtualbox.api import _words
 
 from .. import vboxapi
 from .conftest import ENVIRONMENT, VMBRIDGE
@@ -258,8 +259,7 @@ def test_virtualbox_is_reached_by_another_python_from_the_zip(bundle: Bundle, tm
     """Its API is mostly another Python's, which can load nothing of the bridge; pyvbox lies in the zip."""
     vboxapi.install(tmp_path)
     [modules] = bundle.folder.glob("*.zip")
-    with zipfile.ZipFile(modules) as opened:
-        worker = opened.read("bridge/hypervisors/virtualbox/worker.py").decode()
-    words = [str(tmp_path / "python3"), "-I", "-c", worker, "check", str(modules)]
+    folder = f"{modules}/bridge/hypervisors/virtualbox"
+    words = [*_words(str(tmp_path / "python3"))[:-1], folder, "check", str(modules)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.startswith("Python 3."), done.stderr

@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import pkgutil
 import shutil
 import socket
 import sys
@@ -31,6 +30,13 @@ logger = getLogger(__name__)
 
 HEARD_EVERY_S = 15.0
 """The service is heard of every five seconds; a host may be busy."""
+
+_START = (
+    "import sys; from importlib.machinery import PathFinder; "
+    "found = PathFinder.find_spec('worker', [sys.argv.pop(1)]); "
+    "exec(found.loader.get_code('worker'), {'__name__': '__main__'})"
+)
+"""Runs the worker from a folder, or from one in a zip."""
 
 _SYSTEM = "/usr/bin/python3"
 _FOUND: dict[tuple[str, ...], tuple[str, str] | None] = {}
@@ -60,10 +66,8 @@ async def interpreter() -> tuple[str, str] | None:
 
 
 def _words(python: str) -> list[str]:
-    """Return how the worker is started, by its text: it may lie in a zip, as part of a package that it cannot load."""
-    source = pkgutil.get_data(__package__, "worker.py")
-    assert source is not None
-    return [python, "-I", "-c", source.decode()]
+    """Return how the worker is started: by itself, for the Python cannot load the package of which it is a part."""
+    return [python, "-I", "-B", "-c", _START, os.path.dirname(os.path.abspath(__file__))]
 
 
 def _pyvbox() -> str:
