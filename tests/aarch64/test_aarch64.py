@@ -86,7 +86,7 @@ def test_a_card_on_an_island(tmp_path: Path, image: Path) -> None:
     tests = [str(REPOSITORY / "tests/integration/on_island.py"), "-k", "reached or cuts_the_network"]
     done = subprocess.run(
         [*island.ENTER, sys.executable, "-m", island.__name__, tmp_path, sys.executable, "-m", "pytest", "-x", *tests],
-        env={**ENVIRONMENT, "ISLAND": str(tmp_path), "TINY_IMAGE": str(image)},
+        env={**ENVIRONMENT, "ISLAND": str(tmp_path), "ISLAND_HYPERVISOR": "qemu", "TINY_IMAGE": str(image)},
         capture_output=True,
         text=True,
         timeout=10 * AT_MOST_S,
