@@ -181,7 +181,7 @@ fuzz: setup  ## changed messages to all C code of the guest that reads them: SEC
 	$(call need,cc,gcc libc6-dev)
 	@FUZZ_SECONDS=$(or $(SECONDS),60) FUZZ_SEED=$(or $(SEED),1) $(BIN)/pytest -s tests/conformance/test_c_fuzz.py
 
-bench: guest image $(BOINC)/ready  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: its wrapper): a table and build/bench.json
+bench: guest image $(CD_IMAGE)/image.json $(BOINC)/ready  ## measure, side by side with a peer (BOINC_WRAPPER=FILE: its wrapper): a table and build/bench.json
 	$(call need,$(QEMU_COMMANDS),$(QEMU_PACKAGES))
 	@$(if $(wildcard $(VIRTUALBOX)/ready),VIRTUALBOX_ROOT=$(abspath $(VIRTUALBOX))) $(BIN)/python -m tests.bench
 

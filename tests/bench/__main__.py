@@ -38,6 +38,7 @@ NAMES = (
     "checkpoint",
     "libvirt",
     "virtualbox",
+    "vmware",
 )
 RESULTS = BUILD / "bench.json"
 
