@@ -1,4 +1,4 @@
-"""Processes that are not our children: whether one lives, when it ends, and its end."""
+"""Processes that are not our children: whether one lives, what it is told, when it ends, and its end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 import psutil
 
@@ -21,6 +22,19 @@ def is_alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+async def tell(lives: Callable[[], bool], say: Callable[[], Awaitable[object]]) -> None:
+    """Tell a machine something, by whatever speaks to it; one that has ended by itself is not told anything.
+
+    :raise CommandFailed: it was not told, and lives.
+    """
+    try:
+        if lives():
+            await say()
+    except CommandFailed:
+        if lives():
+            raise
 
 
 async def gone_within(process: psutil.Process, seconds: float) -> bool:

@@ -30,6 +30,7 @@ from ...trees import remove_tree
 from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
 from ..child import clean_environment
 from ..facts import version_in
+from ..foreign import tell
 from ..letting_go import LettingGo
 from ..processor import processor
 from .api import ByApi, interpreter
@@ -190,17 +191,10 @@ class VirtualBox:
         await self._tell("resume", MachineState.PAUSED, MachineState.RUNNING)
 
     async def _tell(self, verb: str, before: MachineState, after: MachineState) -> None:
-        """Tell the machine something; one that has ended by itself is not told anything."""
         async with self._telling:
-            if self._state is not before:
-                return
-            try:
-                if self._runs:
-                    await getattr(self._there, verb)()
-            except CommandFailed:
-                if self._runs:
-                    raise
-            self._state = after
+            if self._state is before:
+                await tell(lambda: self._runs, lambda: getattr(self._there, verb)())
+                self._state = after
 
     async def wait(self) -> str:
         assert self._tree is not None, "wait() before start()"

@@ -23,7 +23,7 @@ from ...image.bare import BareDisk
 from ...tail import end_of
 from ...trees import remove_tree
 from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
-from ..foreign import gone_within, kill
+from ..foreign import gone_within, kill, tell
 from ..letting_go import LettingGo
 from ..processor import processor
 from . import disk, process, vmrun
@@ -161,17 +161,10 @@ class VMware:
             await self._wake()
 
     async def _tell(self, verb: str, before: MachineState, after: MachineState) -> None:
-        """Tell the machine something; one that has ended by itself is not told anything."""
         async with self._telling:
-            if self._state is not before:
-                return
-            try:
-                if self._runs:
-                    await vmrun.call(verb, self._vmx)
-            except CommandFailed:
-                if self._runs:
-                    raise
-            self._state = after
+            if self._state is before:
+                await tell(lambda: self._runs, lambda: vmrun.call(verb, self._vmx))
+                self._state = after
 
     async def wait(self) -> str:
         assert self._run is not None, "wait() before start()"
