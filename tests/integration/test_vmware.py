@@ -14,7 +14,7 @@ import pytest
 
 from bridge.errors import CommandFailed, HypervisorError
 from bridge.guest.folders import make_anew
-from bridge.hypervisors import SWITCHED_OFF, Hardware, MachineSpec, MachineState
+from bridge.hypervisors import Hardware, MachineSpec, MachineState
 from bridge.hypervisors.contract import Case, Ground, cases, is_running, machine, obeyed, order, prepare
 from bridge.hypervisors.contract import until as until_it
 from bridge.hypervisors.vmware import VMware
@@ -79,20 +79,21 @@ def plain_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_disk(tmp_path_factory.mktemp("plain"), ("vmdk",))[0]
 
 
-def test_a_machine_that_switches_itself_off_says_so_and_goes_on_with_its_disk(tmp_path: Path, plain_disk: Path) -> None:
+def test_a_bare_disk_goes_on_where_it_was(tmp_path: Path, image: Path) -> None:
     share = Share.one_folder(tmp_path / "shared")
     share.guest.mkdir()
     (tmp_path / "machine").mkdir()
-    hardware = Hardware("scsi", "e1000", (("other", share.guest),))  # its guest does not find what it looks for
-    spec = MachineSpec("off", tmp_path / "machine", share, load_disk(plain_disk), 128, 1, hardware=hardware)
+    (tmp_path / "machine" / "record").touch()  # of the bridge's
+    disk = load_image(image).work_disk
+    assert disk is not None
+    hardware = Hardware("scsi", "e1000", (("other", share.guest),))
+    spec = MachineSpec("bare", tmp_path / "machine", share, load_disk(disk), 128, 1, hardware=hardware)
 
     async def go() -> None:
-        found = VMware(spec)
-        again = VMware(spec)
+        found, again = VMware(spec), VMware(spec)
         try:
             await found.start()
-            assert await asyncio.wait_for(found.wait(), AT_MOST_S) == SWITCHED_OFF
-            assert found.examine().state is MachineState.GONE and found.examine().console
+            await found.stop()
             inode = (spec.directory / FOLDER / "disk.vmdk").stat().st_ino
             await again.start()
             assert (spec.directory / FOLDER / "disk.vmdk").stat().st_ino == inode
@@ -100,7 +101,7 @@ def test_a_machine_that_switches_itself_off_says_so_and_goes_on_with_its_disk(tm
             await again.remove()
 
     asyncio.run(go())
-    assert os.listdir(spec.directory) == []
+    assert os.listdir(spec.directory) == ["record"]
 
 
 def test_a_whole_job(make_vbox_job: MakeVboxJob, plain_disk: Path) -> None:
@@ -174,6 +175,15 @@ def test_whoever_is_killed_the_next_start_goes_on(tmp_path: Path, image: Path) -
             order(spec, seq + 1, HostState.RUN)
             await again.restore("one")
             await until_it(lambda: obeyed(spec, seq + 1), "the restored guest's obeying")
+            await prepare(again, spec, seq + 2)
+            await again.save("two")
+            assert again.examine().state is MachineState.PAUSED
+            (memory,) = (spec.directory / FOLDER / "two.state").glob("*.vmem")
+            memory.unlink()
+            await again.resume()  # whoever has saved it goes on with what was saved
+            with pytest.raises(CommandFailed, match="vmrun failed at start"):
+                await asyncio.wait_for(again.wait(), AT_MOST_S)
+            assert again.examine().state is MachineState.GONE
             await again.remove()
             assert os.listdir(spec.directory) == []
 

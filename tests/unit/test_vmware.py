@@ -11,6 +11,7 @@ import pytest
 
 from bridge.errors import HypervisorError, NotInstalled
 from bridge.hypervisors import Apart, Continues, Copies, Hardware, MachineSpec, Saves, choose
+from bridge.hypervisors.processor import model_in, processor
 from bridge.hypervisors.vmware import VMware
 from bridge.hypervisors.vmware.delta import HEAD_BYTES, delta, description_at, parent
 from bridge.hypervisors.vmware.vmx import (
@@ -104,6 +105,12 @@ def test_a_machine_of_an_old_job_has_its_hardware(controller: str, disk: str, mo
     found = table(replace(SPEC, hardware=hardware))
     assert found[f"{disk}.fileName"] == "disk.vmdk" and found.get("scsi0.virtualDev") == model
     assert (found["sharedFolder0.guestName"], found["sharedFolder0.writeAccess"]) == ("shared", "TRUE")
+
+
+def test_a_computer_names_its_processor() -> None:
+    told = "processor\t: 0\nmodel\t\t: 94\nmodel name\t: Some CPU @ 2.30GHz \n\nmodel name\t: Another\n"
+    assert model_in(told) == "Some CPU @ 2.30GHz" and model_in("Features : fp") is None
+    assert processor()
 
 
 def test_no_path_ends_a_value() -> None:
