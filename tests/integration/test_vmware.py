@@ -36,6 +36,7 @@ from .slots import MakeSlot
 from .test_app_machine import link_image
 from .test_plain_guest import WHOLE_LIFE, MakeVboxJob
 from .test_plain_guest import make_vbox_job as make_vbox_job
+from .test_tasks import SECOND, is_right, tasks
 
 CD_IMAGE = REPOSITORY / "build" / "image-cd"
 
@@ -114,15 +115,12 @@ def test_a_whole_job(make_vbox_job: MakeVboxJob, plain_disk: Path) -> None:
     assert plain_disk.read_bytes() == before and job.left() == ["shared"]
 
 
-def test_a_whole_job_of_a_guest_of_ours(make_job: Callable[..., conftest.JobDirectory], image: Path) -> None:
-    elements = "<copy_file_to_VM>in.txt</copy_file_to_VM><copy_file_from_VM>out.txt</copy_file_from_VM>"
-    job = make_job("cat in.txt > out.txt; echo >> out.txt; touch /run/vmbridge/host/x || echo read-only >> out.txt",
-                   elements, image_path=image)  # fmt: skip
-    (job.path / "in.txt").write_text("42")
-    done = job.run("--hypervisor", "vmware")
-    assert done.returncode == 0, done.stderr
-    assert (job.path / "out.txt").read_text() == "42\nread-only\n" and job.left() == []
-    assert "VMware (ws), by vmrun" in done.stderr
+def test_a_whole_job_of_guests_of_ours(make_slot: MakeSlot, image: Path) -> None:
+    """Two tasks in a machine, the second on the disk of the first, with one of the host between them."""
+    slot = tasks(make_slot, image, "vmware", SECOND + "touch /run/vmbridge/host/x && exit 8; true\n")
+    slot.run()
+    is_right(slot)
+    assert "the machine runs on VMware (ws), by vmrun" in slot.stderr()
 
 
 def test_a_job_that_is_quit_goes_on(make_slot: MakeSlot, image: Path) -> None:
