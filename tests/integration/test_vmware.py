@@ -18,6 +18,7 @@ from bridge.hypervisors import Hardware, MachineSpec, MachineState
 from bridge.hypervisors.contract import Case, Ground, cases, is_running, machine, obeyed, order, prepare
 from bridge.hypervisors.contract import until as until_it
 from bridge.hypervisors.vmware import VMware
+from bridge.hypervisors.vmware.process import process_of
 from bridge.hypervisors.vmware.vmx import FOLDER
 from bridge.image import load_image
 from bridge.image.bare import load_disk
@@ -184,6 +185,31 @@ def test_whoever_is_killed_the_next_start_goes_on(tmp_path: Path, image: Path) -
             assert again.examine().state is MachineState.GONE
             await again.remove()
             assert os.listdir(spec.directory) == []
+
+    asyncio.run(asyncio.wait_for(go(), 3 * AT_MOST_S))
+
+
+def test_a_machine_that_is_stopped_in_the_midst_does_not_go_on(tmp_path: Path, image: Path) -> None:
+    """While it is being saved, before it is woken, and when its new process is there."""
+
+    async def go() -> None:
+        async with machine(Ground(VMware, tmp_path, image)) as (_, spec):
+            vmx = spec.directory.resolve() / FOLDER / "machine.vmx"
+            for moment in ("saving", "waking", "awake"):
+                found = VMware(spec)
+                await found.start()
+                await found.pause()
+                if moment != "saving":
+                    await found.save("one")
+                work = asyncio.create_task(found.save("one") if moment == "saving" else found.resume())
+                ended = asyncio.create_task(found.wait())
+                await asyncio.sleep(0)
+                if moment == "awake":
+                    await until_it(lambda: process_of(vmx), "its process")
+                await found.stop()
+                assert await asyncio.wait_for(ended, AT_MOST_S) == "the machine was ended"
+                await asyncio.gather(work, return_exceptions=True)
+                assert found.examine().state is MachineState.GONE and process_of(vmx) is None, moment
 
     asyncio.run(asyncio.wait_for(go(), 3 * AT_MOST_S))
 

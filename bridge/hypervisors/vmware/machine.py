@@ -49,7 +49,9 @@ from .vmx import (
 logger = getLogger(__name__)
 
 _SUSPENDED_WITHIN_S = 600.0
-_ENDS_WITHIN_S = 10.0
+_ENDS_WITHIN_S = 60.0
+_ENDS_WITHIN_AFTER_FAILURE_S = 2.0
+"""The machine stands still meanwhile. One that ends later counts as failed, and is restored."""
 
 
 class VMware:
@@ -152,19 +154,20 @@ class VMware:
         self._run = run
 
     async def pause(self) -> None:
-        await self._tell("pause", MachineState.RUNNING, MachineState.PAUSED)
+        async with self._telling:
+            if self._state is MachineState.RUNNING:
+                await tell(lambda: self._runs, lambda: vmrun.call("pause", self._vmx))
+                self._state = MachineState.PAUSED
 
     async def resume(self) -> None:
-        if self._memory is None:
-            await self._tell("unpause", MachineState.PAUSED, MachineState.RUNNING)
-        else:
-            await self._wake()
-
-    async def _tell(self, verb: str, before: MachineState, after: MachineState) -> None:
         async with self._telling:
-            if self._state is before:
-                await tell(lambda: self._runs, lambda: vmrun.call(verb, self._vmx))
-                self._state = after
+            if self._state is not MachineState.PAUSED:
+                return
+            if self._memory is not None:
+                await self._wake(self._memory)
+            else:
+                await tell(lambda: self._runs, lambda: vmrun.call("unpause", self._vmx))
+            self._state = MachineState.RUNNING
 
     async def wait(self) -> str:
         assert self._run is not None, "wait() before start()"
@@ -216,9 +219,11 @@ class VMware:
                 await vmrun.call("stop", self._vmx, "hard")
         if self._run is not None:
             await self._run.end()
-        async with self._telling:  # who saves it has noticed
+        async with self._telling:  # who saves it has noticed; who wakes it may have been faster
             self._memory = None
             self._awake.set()
+            if self._run is not None:
+                await self._run.end()
 
     def examine(self) -> Condition:
         started = self._state in (MachineState.RUNNING, MachineState.PAUSED)
@@ -299,13 +304,12 @@ class VMware:
         """
         assert self._run is not None
         self._run.cpu_seconds()  # nobody can ask when it has ended
-        failure = CommandFailed("vmrun has suspended the machine, and it is not suspended")
+        failure, within_s = CommandFailed("vmrun has suspended the machine, and it is not suspended"), _ENDS_WITHIN_S
         try:
             await vmrun.call("suspend", self._vmx, "hard", within_s=_SUSPENDED_WITHIN_S)
         except CommandFailed as error:
-            failure = error
-        gone = await gone_within(self._run.process, _ENDS_WITHIN_S)
-        if not gone:
+            failure, within_s = error, _ENDS_WITHIN_AFTER_FAILURE_S
+        if not await gone_within(self._run.process, within_s):
             raise failure
         await self._run.end()
         if (memory := self._suspended_to()) is None:
@@ -322,20 +326,17 @@ class VMware:
                 return file
         return None
 
-    async def _wake(self) -> None:
+    async def _wake(self, memory: Path) -> None:
         """Let a machine that is suspended go on, by a new process. If that fails it has ended, and `wait` says why."""
-        async with self._telling:
-            if self._memory is None or self._state is not MachineState.PAUSED:
-                return
-            try:
-                await asyncio.to_thread(self._go_on_from, self._memory)
-                await self._launch()
-            except BridgeError as error:
-                self._failure = error
-            except OSError as error:
-                self._failure = HostError(f"the machine cannot go on: {error}")
-            self._memory, self._state = None, MachineState.RUNNING
-            self._awake.set()
+        try:
+            await asyncio.to_thread(self._go_on_from, memory)
+            await self._launch()
+        except BridgeError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = HostError(f"the machine cannot go on: {error}")
+        self._memory = None
+        self._awake.set()
 
     async def forget_all_but(self, tags: Collection[str], copy: str | None = None) -> None:
         await asyncio.to_thread(self._states.forget_all_but, tags)
