@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from bridge.hypervisors.contract import Case, Ground, cases
+from bridge.errors import HostError
+from bridge.hypervisors.contract import Case, Ground, cases, machine
 from bridge.hypervisors.virtualbox import VirtualBox, api
-from bridge.hypervisors.virtualbox.api import interpreter
+from bridge.hypervisors.virtualbox.api import ByApi, interpreter
+from bridge.hypervisors.virtualbox.plan import environment
 from bridge.image import load_image
 from bridge.slots import look
 
 from .. import vboxapi
 from ..conftest import REPOSITORY
+from ..patience import AT_MOST_S
 from ..plain_guest import build_disk
 from ..standin import Conclusion, End
+from ..vboxapi.service import Service
 from . import conftest
 from .slots import MakeSlot
 from .test_app_machine import link_image
@@ -69,6 +73,30 @@ def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("case", cases(VirtualBox), ids=str)
 def test_contract(case: Case, by: str, tmp_path: Path, image: Path) -> None:
     case(Ground(VirtualBox, tmp_path, image))
+
+
+def test_a_worker_that_ends_is_started_again_and_a_machine_that_virtualbox_stops_is_told_of(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VirtualBox, "look_every_s", 600.0)  # nobody asks
+
+    async def go() -> None:
+        async with machine(Ground(VirtualBox, tmp_path, image)) as (found, spec):
+            assert isinstance(found, VirtualBox)
+            await found.start()
+            control = found._there
+            assert isinstance(control, ByApi) and control._child._process is not None
+            for verb in (found.pause, found.resume):
+                control._child._process.kill()
+                await control._child.wait()
+                await verb()
+            assert await control.state() == "Running"
+            ended = asyncio.create_task(found.wait())
+            Service(Path(environment(spec.directory)["VBOX_USER_HOME"])).tell("stop", "Running", "Paused")
+            with pytest.raises(HostError, match="has paused the machine"):
+                await asyncio.wait_for(ended, AT_MOST_S)
+
+    asyncio.run(go())
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from logging import getLogger
 from pathlib import Path
@@ -27,6 +28,8 @@ from .plan import Plan, environment, machine_name
 from .service import hangs
 
 logger = getLogger(__name__)
+
+_NAME = "VirtualBox's API"
 
 HEARD_EVERY_S = 15.0
 """The service is heard of every five seconds; a host may be busy."""
@@ -85,14 +88,14 @@ class ByApi:
         self._directory = directory
         self._python = python
         self._within_s = within_s
-        self._child = Child("VirtualBox's API")
+        self._child = Child(_NAME)
         self._number = 0
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._heard_at = time.monotonic()
         self._state = ""
-        self._deaf = False
+        self._deaf = self._hangs = False
         self.news = asyncio.Event()
 
     async def open(self) -> None:
@@ -100,6 +103,7 @@ class ByApi:
 
         :raise HypervisorError: it does not answer.
         """
+        self._child, self._deaf, self._heard_at = Child(_NAME), False, time.monotonic()
         ours, theirs = socket.socketpair()
         words = [*_words(self._python), "serve", _pyvbox(), str(theirs.fileno()), machine_name(self._directory)]
         with theirs:
@@ -113,7 +117,7 @@ class ByApi:
                 raise
         self._reading = asyncio.create_task(self._read(reader))
         try:
-            await self._ask("hello")
+            await self._answered("hello", (), self._within_s)
         except BaseException:
             await self.close()
             raise
@@ -125,7 +129,7 @@ class ByApi:
         return str(await self._ask("state"))
 
     async def now(self) -> str:
-        if self._deaf:
+        if self._deaf or not self._child.running:
             return await self.state()
         if (silent_s := time.monotonic() - self._heard_at) > max(self._within_s, HEARD_EVERY_S):
             raise hangs(f"nothing was heard of VirtualBox's service for {silent_s:.0f} seconds")
@@ -157,18 +161,26 @@ class ByApi:
             self._reading.cancel()
 
     async def _ask(self, verb: str, *words: Any, within_s: float = 0.0) -> Any:
-        if self._writer is None or not self._child.running:
-            raise CommandFailed(f"VirtualBox's API is not there any more: {self._child.tail.strip()[-300:]}")
+        if self._hangs:
+            raise hangs(f"VirtualBox's service hangs, so it is not asked ({verb})")
+        if not self._child.running:  # it has failed by itself, and the machine has not
+            logger.warning("VirtualBox's API has ended and is started again: %s", self._child.tail.strip()[-300:])
+            await self.close()
+            await self.open()
+        return await self._answered(verb, words, max(within_s, self._within_s))
+
+    async def _answered(self, verb: str, words: Sequence[Any], within_s: float) -> Any:
+        assert self._writer is not None
         self._number += 1
         number = self._number
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         line = json.dumps({"number": number, "verb": verb, "words": words})
-        within_s = max(within_s, self._within_s)
         try:
             self._writer.write(line.encode() + b"\n")
             return await asyncio.wait_for(answer, within_s)
         except asyncio.TimeoutError:
+            self._hangs = True
             await self.close()
             raise hangs(f"VirtualBox's API has not answered in {within_s:g} seconds ({verb})") from None
         except OSError as error:
