@@ -110,7 +110,7 @@ def _judged(name: str, facts: Facts) -> Diagnosis:
     installed, version, how, findings = _JUDGES[name](facts)
     said = tuple(findings)
     if installed and name not in facts.served:
-        said = (find("not-served", title=TITLES[name]), *said)
+        said = (replace(find("not-served", title=TITLES[name]), details=f"where it is named: {how}"), *said)
     blocked = not installed or any(finding.weight is Weight.BLOCKS for finding in said)
     return Diagnosis(name, installed, version, None if blocked else how, said)
 

@@ -246,6 +246,8 @@ def test_libvirt_beside_a_kvm_that_does_not_work() -> None:
 def test_what_the_bridge_does_not_drive_starts_no_machine() -> None:
     facts = Facts(PC, virtualbox=replace(VBOX, driver=Device()), served=frozenset({"qemu"}))
     assert codes(facts) == ["!not-served", "!vboxdrv"]
+    [diagnosis] = [one for one in diagnose(facts) if one.name == "virtualbox"]
+    assert diagnosis.findings[0].details == "where it is named: VirtualBox 7.0.20, by its API (Python 3.11)"
 
 
 def test_backends_of_other_packages() -> None:

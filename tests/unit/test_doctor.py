@@ -193,9 +193,11 @@ def test_what_a_person_reads() -> None:
         "libvirt: version 9.0.0, cannot start machines",
         "  no machine: libvirt is here, and this version of the bridge does not take it by itself. It takes QEMU "
         "and libvirt.",
+        "    (where it is named: libvirt 9.0.0)",
         "VirtualBox: version 7.0.20, cannot start machines",
         "  no machine: VirtualBox is here, and this version of the bridge does not take it by itself. It takes QEMU "
         "and libvirt.",
+        "    (where it is named: VirtualBox 7.0.20, by its API (Python 3.11))",
         "note: `vmbridge image build` lacks mke2fs. Type: sudo apt-get install e2fsprogs.",
         "Machines can be started here: QEMU 7.2.22, TCG.",
     ]
