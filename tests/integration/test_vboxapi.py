@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import HostError
-from bridge.hypervisors.contract import Case, Ground, cases, machine
+from bridge.errors import HostError, HypervisorError
+from bridge.guest.folders import make_anew
+from bridge.hypervisors.contract import Case, Ground, cases, is_running, machine, obeyed, order, prepare, until
 from bridge.hypervisors.virtualbox import VirtualBox, api
 from bridge.hypervisors.virtualbox.api import ByApi, interpreter
 from bridge.hypervisors.virtualbox.plan import environment
 from bridge.image import load_image
 from bridge.slots import look
+from protocol.messages import HostState
 
 from .. import vboxapi
 from ..conftest import REPOSITORY
@@ -73,6 +76,31 @@ def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("case", cases(VirtualBox), ids=str)
 def test_contract(case: Case, by: str, tmp_path: Path, image: Path) -> None:
     case(Ground(VirtualBox, tmp_path, image))
+
+
+def test_a_save_that_is_cut_short_leaves_the_state_before(tmp_path: Path, image: Path) -> None:
+    async def go() -> None:
+        async with machine(Ground(VirtualBox, tmp_path, image)) as (first, spec):
+            assert isinstance(first, VirtualBox)
+            await first.start()
+            await until(lambda: is_running(spec), "the guest's coming up")
+            seq = await prepare(first, spec)
+            await first.save("one")
+            await first.stop()
+            for number, delay_s in enumerate((0.0, 0.05, 0.2)):
+                found = VirtualBox(spec)
+                make_anew(spec.share)
+                order(spec, seq + 1, HostState.RUN)
+                await found.restore("one")
+                await until(lambda: obeyed(spec, seq + 1), "the restored guest's obeying")
+                await prepare(found, spec, seq + 2)
+                saving = asyncio.ensure_future(found.save(f"more{number}"))
+                await asyncio.sleep(delay_s)
+                await found.stop()  # all of it is killed
+                with contextlib.suppress(HypervisorError):
+                    await saving
+
+    asyncio.run(go())
 
 
 def test_a_worker_that_ends_is_started_again_and_a_machine_that_virtualbox_stops_is_told_of(

@@ -30,7 +30,7 @@ from bridge.hypervisors.explain import explained
 from bridge.hypervisors.said import recognised
 from bridge.hypervisors.virtualbox import VirtualBox, api
 from bridge.hypervisors.virtualbox.api import ByApi
-from bridge.hypervisors.virtualbox.box import disks_left, tags_in_box
+from bridge.hypervisors.virtualbox.box import Box, disks_left, tags_in_box
 from bridge.hypervisors.virtualbox.control import Control
 from bridge.hypervisors.virtualbox.manage import ByManage, manage
 from bridge.hypervisors.virtualbox.plan import (
@@ -247,6 +247,43 @@ def test_snapshots_of_a_machine_that_is_off(root: Path, folder: Path, monkeypatc
 
     asyncio.run(go())
     assert not services(spec)
+
+
+def test_whatever_is_cut_short_what_was_saved_before_is_gone_back_to(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service is killed while it saves, or deletes: at each of these moments something else is half done."""
+    spec = prepared(folder, root, monkeypatch)
+
+    async def go() -> int:
+        control = await control_of(spec)
+        await control.make(plan(spec))
+        await control.take("good")
+        cut_short = 0
+        for number in range(20):
+            verb, tag = [("take", f"s{number}"), ("forget", f"s{number - 1}"), ("go_back", "good")][number % 3]
+            work = asyncio.ensure_future(getattr(control, verb)(tag))
+            await asyncio.sleep(number % 7 * 0.003)
+            cut_short += not work.done()
+            end_service(spec.directory)
+            with contextlib.suppress(HypervisorError):
+                await work
+            await control.close()
+            Box(spec.directory).mend()
+            control = await control_of(spec)
+            tags = await control.tags()
+            assert "good" in tags and tags_in_box(box_of(spec.directory)) == set(tags)
+            await control.go_back("good")
+            Box(spec.directory).forget_strays()
+            end_service(spec.directory)
+            await control.close()
+            control = await control_of(spec)
+            await control.go_back("good")
+        await control.close()
+        end_service(spec.directory)
+        return cut_short
+
+    assert asyncio.run(go()) > 5, "or nothing was tried"
 
 
 def test_a_machine_goes_on_with_the_disk_of_another(

@@ -230,6 +230,21 @@ def test_what_is_named_nowhere_goes(folder: Path) -> None:
     assert sorted(file.name for file in (folder / BOX / "m" / "Snapshots").iterdir()) == ["1.sav", "{1}.vdi"]
 
 
+@pytest.mark.parametrize(
+    ("new", "expected"), [("<VirtualBox/>", "<VirtualBox/>"), ("<VirtualBox>", "<before/>"), ("", "<before/>")]
+)
+def test_a_description_that_virtualbox_was_about_to_put_there(folder: Path, new: str, expected: str) -> None:
+    """Killed between its two renames, VirtualBox knew the machine no more."""
+    machine = folder / BOX / "m"
+    (machine / "m.vbox").unlink()
+    (machine / "m.vbox-prev").write_text("<before/>")
+    if new:
+        (machine / "m.vbox-tmp").write_text(new)
+    for _ in range(2):
+        Box(folder).mend()
+        assert (machine / "m.vbox").read_text() == expected
+
+
 def test_a_copy_takes_the_place_of_the_box(folder: Path) -> None:
     async def go() -> None:
         box, before = Box(folder), content(folder / BOX)

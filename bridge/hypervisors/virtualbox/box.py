@@ -52,6 +52,20 @@ class Box:
         """
         _sync(self._box)
 
+    def mend(self) -> None:
+        """Put a description into its place that VirtualBox was about to put there when it was killed.
+
+        It writes a new one beside it (`-tmp`), moves the one before aside (`-prev`), and then the new one into its
+        place: for a moment there is none (seen with 7.2.22).
+
+        :raise OSError: it could not be put there.
+        """
+        for before in self._box.rglob("*-prev"):
+            place = before.with_name(before.name.removesuffix("-prev"))
+            if not place.exists():
+                new = place.with_name(f"{place.name}-tmp")
+                (new if _is_whole(new) else before).replace(place)
+
     def forget_strays(self) -> None:
         """Delete disks and memory that are named nowhere, because something was cut short.
 
@@ -134,6 +148,7 @@ def leave_disks(directory: Path) -> None:
     """
     box = box_of(directory)
     if not (box / _LEFT).exists():
+        Box(directory).mend()
         try:
             [description] = box.glob("*/*.vbox")
             disks = disks_in(description.read_text(encoding="utf-8"))
@@ -201,6 +216,14 @@ def tags_in_box(box: Path) -> set[str] | None:
     except (OSError, ValueError):
         return None
     return tags
+
+
+def _is_whole(description: Path) -> bool:
+    try:
+        ElementTree.fromstring(description.read_bytes())
+    except (OSError, ElementTree.ParseError):
+        return False
+    return True
 
 
 def _sizes(folder: Path) -> Iterator[int]:

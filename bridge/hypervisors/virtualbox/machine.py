@@ -331,6 +331,7 @@ class VirtualBox:
         await asyncio.to_thread(self._end_leftovers)
         if not has_registry(self._spec.directory):
             raise HypervisorError(f"there is no saved state {tag}: nothing is left of the machine")
+        await asyncio.to_thread(self._box.mend)
         async with self._or_ended():
             control = await self._opened()
             if tag not in await control.tags():
