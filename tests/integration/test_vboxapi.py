@@ -8,12 +8,14 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import HostError, HypervisorError
 from bridge.guest.folders import make_anew
+from bridge.hypervisors import MachineState
 from bridge.hypervisors.contract import Case, Ground, cases, is_running, machine, obeyed, order, prepare, until
 from bridge.hypervisors.virtualbox import VirtualBox, api
 from bridge.hypervisors.virtualbox.api import ByApi, interpreter
@@ -99,6 +101,18 @@ def test_a_save_that_is_cut_short_leaves_the_state_before(tmp_path: Path, image:
                 await found.stop()  # all of it is killed
                 with contextlib.suppress(HypervisorError):
                     await saving
+
+    asyncio.run(go())
+
+
+def test_why_a_machine_does_not_start_is_told(tmp_path: Path, image: Path, by: str) -> None:
+    async def go() -> None:
+        async with machine(Ground(VirtualBox, tmp_path, image)) as (_, spec):
+            found = VirtualBox(replace(spec, memory_mb=1 << 30))
+            with pytest.raises(HypervisorError, match=r"failed at start \(.*\): .*memory"):
+                await found.start()
+            assert found.examine().state is MachineState.ABSENT
+            await found.remove()
 
     asyncio.run(go())
 

@@ -115,7 +115,7 @@ def headless(service: Service, given: Sequence[str]) -> int:
                 if said.get("event") == "SHUTDOWN" and said["data"]["guest"]:
                     ended = "PoweredOff"
                     break
-    except Failed as error:
+    except (Failed, OSError) as error:  # QEMU has said why
         print(f"VBoxHeadless: Error: {error}", file=sys.stderr)
     finally:
         qemu.kill()

@@ -175,11 +175,9 @@ class VirtualBox:
             os.close(write)
         until = time.monotonic() + within_s
         while (state := await control.state()) not in ("Running", "Paused"):
-            if not self._tree.running:
+            if not self._tree.running or state in _BAD or time.monotonic() >= until:
                 await self._last_words()
-                raise CommandFailed(f"VirtualBox failed at start: {self._tail.text.strip()[-600:]}")
-            if state in _BAD or time.monotonic() >= until:
-                raise CommandFailed(f"VirtualBox has started the machine, but it does not run ({state})")
+                raise CommandFailed(f"VirtualBox failed at start ({state}): {self._tail.text.strip()[-600:]}")
             await asyncio.sleep(_ASK_EVERY_S)
         if state == "Paused":  # as it was when it was saved
             await control.resume()

@@ -8,7 +8,10 @@ from .plan import Plan
 
 _DISKS = "disks"
 _CD = "cd"
-_STATES = {"running": "Running", "paused": "Paused", "gurumeditation": "Stuck", "stuck": "Stuck"}
+_STATES = {
+    "running": "Running", "paused": "Paused", "gurumeditation": "Stuck", "stuck": "Stuck", "aborted": "Aborted",
+    "aborted-saved": "AbortedSaved",
+}  # fmt: skip
 
 
 def making(plan: Plan) -> list[list[str]]:
