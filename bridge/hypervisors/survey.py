@@ -9,6 +9,7 @@ import platform
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -234,8 +235,6 @@ def _firmware_missing(places: Answer, arch: str) -> tuple[str, ...]:
 
 
 async def _virtualbox() -> VirtualBox:
-    from .virtualbox.api import interpreter
-
     manage = program("VBoxManage")
     if manage is None:
         return VirtualBox()
@@ -246,8 +245,16 @@ async def _virtualbox() -> VirtualBox:
         host_info=await ask(manage, "list", "hostinfo") if version.good else Answer(),
         driver=device(Path("/dev/vboxdrv")),
         setuid=_setuid("VBoxHeadless", Path(manage)),
-        api=None if (found := await interpreter()) is None else found[1],
+        api=await _api(),
     )
+
+
+async def _api() -> str | None:
+    from .virtualbox.api import interpreter
+
+    with tempfile.TemporaryDirectory(prefix="vmbridge") as folder:
+        found = await interpreter(Path(folder, "check"))
+    return None if found is None else found[1]
 
 
 def _setuid(name: str, beside: Path) -> bool:

@@ -69,7 +69,7 @@ async def _measure(folder: Path, samples: Samples) -> None:
     image = folder / "image.vdi"
     subprocess.run(["qemu-img", "create", "-q", "-f", "vdi", image, "10M"], check=True)
     _for_anybody(image)
-    if (found := await interpreter()) is None:
+    if (found := await interpreter(folder / "check")) is None:
         raise HypervisorError("no Python here has VirtualBox's API")
     for number in range(ROUNDS):
         for side in ("ours", "peer"):

@@ -71,7 +71,7 @@ def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What VirtualBox is told by."""
     if request.param == "manage":
         monkeypatch.setattr(api, "interpreters", tuple)
-    assert (asyncio.run(interpreter()) is None) == (request.param == "manage")
+    assert (asyncio.run(interpreter(Path("/nonexistent"))) is None) == (request.param == "manage")
     return str(request.param)
 
 

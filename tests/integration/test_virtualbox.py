@@ -105,10 +105,21 @@ def services(spec: MachineSpec) -> list[psutil.Process]:
     return found
 
 
+def users(home: Path) -> list[psutil.Process]:
+    """The services of whoever lives there, in whichever registry."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["name"] == "VBoxSVC" and process.environ().get("HOME") == str(home):
+                found.append(process)
+    return found
+
+
 def test_without_the_driver_the_start_says_so_and_leaves_nothing(
     root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     spec = prepared(folder, root, monkeypatch)
+    api._FOUND.clear()
     image = folder / "image.vdi"
     content = image.read_bytes()
 
@@ -118,6 +129,7 @@ def test_without_the_driver_the_start_says_so_and_leaves_nothing(
         assert said.startswith("VirtualBox 7.") and said.endswith(
             "by its API (Python 3.14)" if by == "api" else "by VBoxManage"
         )
+        assert not users(folder) and os.listdir(spec.directory) == [], "to look what is there starts nothing that stays"
         for _ in range(2):  # the second goes on with the disk of the first
             with pytest.raises(HypervisorError) as failed:
                 await found.start()

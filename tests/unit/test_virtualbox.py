@@ -285,7 +285,7 @@ def test_a_copy_is_put_back_whatever_has_stopped_it(folder: Path, renamed: int) 
 
 def test_no_python_here_has_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "interpreters", lambda: ("/bin/false", "/nonexistent/python3"))
-    assert asyncio.run(api.interpreter()) is None
+    assert asyncio.run(api.interpreter(Path("/nonexistent"))) is None
 
 
 def test_the_worker_imports_nothing_of_the_bridge() -> None:

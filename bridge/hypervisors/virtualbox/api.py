@@ -15,17 +15,18 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from ...errors import CommandFailed, HypervisorError
+from ...trees import remove_tree
 from ..child import Child, clean_environment, run_briefly
 from .control import SAVED_WITHIN_S
 from .plan import Plan, environment, machine_name
-from .service import hangs
+from .service import end_service, hangs
 
 logger = getLogger(__name__)
 
@@ -52,20 +53,31 @@ def interpreters() -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, found)))
 
 
-async def interpreter() -> tuple[str, str] | None:
-    """Return the Python that can load the API, and its name for people; None if there is none."""
+async def interpreter(place: Path) -> tuple[str, str] | None:
+    """Return the Python that can load the API, and its name for people; None if there is none.
+
+    To load it is to start a service. It has a registry of its own in the folder `place`, which is there for that only;
+    both are gone afterwards.
+    """
     names = interpreters()
     if names not in _FOUND:
-        _FOUND[names] = None
-        for python in names:
-            try:
-                said = await run_briefly([*_words(python), "check", _pyvbox()])
-            except HypervisorError as error:
-                logger.debug("%s", error)
-            else:
-                _FOUND[names] = python, said.strip().splitlines()[-1]
-                break
+        try:
+            _FOUND[names] = await _first(names, environment(place))
+        finally:
+            await asyncio.to_thread(end_service, place)
+            await asyncio.to_thread(remove_tree, place)
     return _FOUND[names]
+
+
+async def _first(names: Sequence[str], env: Mapping[str, str]) -> tuple[str, str] | None:
+    for python in names:
+        try:
+            said = await run_briefly([*_words(python), "check", _pyvbox()], env)
+        except HypervisorError as error:
+            logger.debug("%s", error)
+        else:
+            return python, said.strip().splitlines()[-1]
+    return None
 
 
 def _words(python: str) -> list[str]:

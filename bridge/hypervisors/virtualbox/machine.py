@@ -37,7 +37,7 @@ from .api import ByApi, interpreter
 from .box import Box, disks_left, leave_disks
 from .control import Control
 from .manage import ByManage, manage
-from .plan import CONSOLE, box_of, environment, forgotten, machine_name, made, plan, refusal
+from .plan import CONSOLE, box_of, check_of, environment, forgotten, machine_name, made, plan, refusal
 from .service import end_service, find, has_registry
 
 logger = getLogger(__name__)
@@ -89,7 +89,7 @@ class VirtualBox:
             )
         find("VBoxHeadless")
         self._version = version_in(await manage(spec.directory, "--version", within_s=self.call_within_s)) or ""
-        found = await interpreter()
+        found = await self._interpreter()
         return f"VirtualBox {self._version}, by {'VBoxManage' if found is None else f'its API ({found[1]})'}"
 
     # The verbs
@@ -135,10 +135,13 @@ class VirtualBox:
             await control.make(plan(self._spec, left))
         write_atomic(made(self._spec.directory), b"", durable=True)
 
+    async def _interpreter(self) -> tuple[str, str] | None:
+        return await interpreter(check_of(self._spec.directory))
+
     async def _opened(self) -> Control:
         """Return what VirtualBox is told by: its API, if any Python here can load it."""
         directory, within_s = self._spec.directory, self.call_within_s
-        if self._control is None and (found := await interpreter()) is not None:
+        if self._control is None and (found := await self._interpreter()) is not None:
             api = ByApi(directory, found[0], within_s)
             try:
                 await api.open()
@@ -245,7 +248,8 @@ class VirtualBox:
     async def remove(self) -> None:
         await self.stop()
         self._box.remove()
-        remove_tree(self._spec.directory / CONSOLE)
+        for file in (self._spec.directory / CONSOLE, check_of(self._spec.directory)):
+            remove_tree(file)
         self._state = MachineState.ABSENT
 
     async def _end(self) -> None:

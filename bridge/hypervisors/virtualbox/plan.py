@@ -25,6 +25,7 @@ CONSOLE = "console.txt"
 
 _HOME = "home"
 _MADE = "made"
+_CHECK = "check"
 _COPY = ".copy"
 _FORMATS = ("vdi", "vmdk")
 
@@ -108,6 +109,11 @@ def forgotten(directory: Path) -> tuple[Path, ...]:
 def copy_of(directory: Path, tag: str) -> Path:
     """Return the copy of the box in which `tag` is the newest state."""
     return absolute(directory) / f"{tag}{_COPY}"
+
+
+def check_of(directory: Path) -> Path:
+    """Return the folder of the registry in which it is tried whether the API can be loaded."""
+    return absolute(directory) / _CHECK
 
 
 def is_copy(name: str) -> bool:
