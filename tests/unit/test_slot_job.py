@@ -217,7 +217,7 @@ def test_what_a_killed_write_left_goes(slot: Slot) -> None:
 
 
 HOLD = (
-    "import fcntl, sys; lock = open('boinc_lockfile', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    "import fcntl, sys; lock = open('boinc_lockfile', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
 )
 
 
