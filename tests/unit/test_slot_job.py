@@ -216,9 +216,13 @@ def test_what_a_killed_write_left_goes(slot: Slot) -> None:
     assert not any(file.exists() for file in left)
 
 
-HOLD = (
-    "import fcntl, sys; lock = open('boinc_lockfile', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
-)
+HOLD = """
+import fcntl, sys
+lock = open('boinc_lockfile', 'w')
+fcntl.lockf(lock, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
 
 
 def test_a_slot_that_stays_locked_is_tried_again_in_ten_minutes(tmp_path: Path) -> None:
