@@ -69,6 +69,7 @@ def unpack(job: Job, pace: Pace) -> None:
         try:
             with host_trouble(f"unpack {name}"), zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
+                    pace()  # there may be many in which there is nothing
                     try:
                         _unpack_member(job, name, archive, member, pace)
                     except OSError as error:
@@ -88,6 +89,8 @@ def unpack(job: Job, pace: Pace) -> None:
 
 
 def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, pace: Pace) -> None:
+    if not member.filename:
+        raise ValueError("it holds a file without a name")
     target = job.directory / member.filename
     slot = Path(os.path.realpath(job.directory))
     there = Path(os.path.realpath(target.parent), target.name)  # the archive may hold links to folders
@@ -103,7 +106,10 @@ def _unpack_member(job: Job, name: str, archive: zipfile.ZipFile, member: zipfil
     if stat.S_ISLNK(mode):
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(member) as source:
-            target.symlink_to(os.fsdecode(source.read(_LINK_LIMIT)))  # too long for any system, where it is longer
+            to = os.fsdecode(source.read(_LINK_LIMIT))  # too long for any system, where it is longer
+        if not to:
+            raise ValueError(f"{member.filename!r} is a link to nothing")
+        target.symlink_to(to)
         if not _inside(job.directory, target):
             target.unlink()
             problem = f"{name} holds {member.filename!r}, a link that leads out of the job's directory"

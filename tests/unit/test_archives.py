@@ -263,6 +263,34 @@ def test_a_bomb_is_heard_ticking(tmp_path: Path) -> None:
     assert (tmp_path / "zeros").stat().st_size == 64 << 20
 
 
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_many_members_with_nothing_in_them_are_no_hurry(tmp_path: Path, ending: str) -> None:
+    """No order was obeyed before the last of them was made."""
+    archive(tmp_path / "in.zip", **{f"{number}{ending}": "" for number in range(20)})
+    with pytest.raises(Enough):
+        unpack(job(tmp_path, "in.zip"), for_pieces(3))
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2", "in.zip"]
+
+
+def test_a_link_to_nothing_is_the_projects_fault(tmp_path: Path) -> None:
+    """It used to be the host's, which passes: the job was started a hundred times."""
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as opened:
+        info = zipfile.ZipInfo("link")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        opened.writestr(info, "")
+    with pytest.raises(JobFileError, match=r"in\.zip cannot be unpacked: 'link' is a link to nothing"):
+        unpack(job(tmp_path, "in.zip"), at_once)
+
+
+def test_a_file_without_a_name_is_the_projects_fault(tmp_path: Path) -> None:
+    """It used to be a bug of ours: an IndexError."""
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as opened:
+        opened.writestr("x", "content")
+        opened.infolist()[0].filename = ""
+    with pytest.raises(JobFileError, match=r"in\.zip cannot be unpacked: it holds a file without a name"):
+        unpack(job(tmp_path, "in.zip"), at_once)
+
+
 def test_a_bomb_that_says_it_is_a_link(tmp_path: Path) -> None:
     """It used to be read into memory."""
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as opened:
