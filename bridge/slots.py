@@ -144,7 +144,7 @@ def _states(machine: Path, found: Look) -> tuple[str, set[str] | None]:
     if (machine / VMWARE).is_dir():
         return VMWARE, set(States(machine / VMWARE).tags())
     if _is_virtualbox(machine):
-        return BOX, tags_in_box(machine / BOX)
+        return BOX, _tags_in_box(machine / BOX, found)
     return WORK_DISK, _tags(machine / WORK_DISK, found)
 
 
@@ -156,7 +156,7 @@ def _judge_copies(found: Look, machine: Path, copy: SavedState | None) -> None:
     boxes = _is_virtualbox(machine)
     wanted = None if copy is None else copy_of(machine, copy.tag).name if boxes else copy_name(copy.tag)
     if copy is not None and wanted is not None:
-        there = tags_in_box(machine / wanted) if boxes else _tags(machine / wanted, found)
+        there = _tags_in_box(machine / wanted, found) if boxes else _tags(machine / wanted, found)
         if there is None or copy.tag in there:
             found.checkpoints.append(f"{copy.tag} (in a copy)")
             found.progress = found.progress or copy.progress
@@ -179,6 +179,14 @@ def _judge_saved(found: Look) -> None:
             found.progress = found.progress or saved.progress
     if (machine / FOLDER / NEW).exists():
         found.problems.append(f"{MACHINE}/{FOLDER}/{NEW} was left behind by a copy that did not end")
+
+
+def _tags_in_box(box: Path, found: Look) -> set[str] | None:
+    """Return the tags of the states in a box of VirtualBox's; None where nobody can tell."""
+    if box.exists():
+        return tags_in_box(box)
+    found.problems.append(f"{MACHINE}/{box.name} is missing")
+    return set()
 
 
 def _tags(disk: Path, found: Look) -> set[str] | None:

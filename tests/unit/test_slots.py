@@ -15,6 +15,7 @@ from bridge.client.slot import FINISH, LOCK
 from bridge.life.accounting import Progress
 from bridge.life.checkpoints import RECORD, Checkpoints, SavedState
 from bridge.slots import look
+from bridge.trees import remove_tree
 from bridge.workplace import MACHINE, MARK, SHARED
 
 
@@ -75,6 +76,43 @@ def test_a_record_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     record(tmp_path)
     (tmp_path / MACHINE / RECORD).write_bytes(content)
     assert any("checkpoints.json cannot be read" in problem for problem in look(tmp_path).problems)
+
+
+def keep_box(machine: Path, name: str, *tags: str) -> None:
+    """What VirtualBox keeps of a machine with these states, as far as is looked at."""
+    (machine / name / "vm").mkdir(parents=True)
+    snapshots = "".join(f'<Snapshot uuid="{{1}}" name="{tag}">' for tag in tags)
+    (machine / name / "vm" / "vm.vbox").write_text(f"<VirtualBox><Machine>{snapshots}")
+
+
+def test_states_of_virtualboxs_are_in_its_box_and_in_copies_of_it(tmp_path: Path) -> None:
+    record(tmp_path, "checkpoint-1", "checkpoint-2")
+    machine = tmp_path / MACHINE
+    Checkpoints(machine, {}).copied(SavedState("checkpoint-1", 2, Progress()))
+    keep_box(machine, "box", "checkpoint-2", "checkpoint-3")
+    keep_box(machine, "checkpoint-1.copy", "checkpoint-1")
+    keep_box(machine, "checkpoint-0.copy", "checkpoint-0")
+    found = look(tmp_path)
+    assert found.checkpoints == ["checkpoint-2", "checkpoint-1 (in a copy)"]
+    assert found.problems == [
+        "checkpoint-1 is recorded and is not in machine/box",
+        "checkpoint-3 is in machine/box and not recorded; it goes at the next one",
+        "machine/checkpoint-0.copy is a copy and not recorded; it goes at the next one",
+    ]
+
+
+def test_a_box_that_is_gone_holds_no_states(tmp_path: Path) -> None:
+    """All that are recorded used to be in it."""
+    record(tmp_path, "checkpoint-1", "checkpoint-2")
+    machine = tmp_path / MACHINE
+    Checkpoints(machine, {}).copied(SavedState("checkpoint-1", 2, Progress()))
+    keep_box(machine, "checkpoint-1.copy", "checkpoint-1")
+    found = look(tmp_path)
+    assert found.checkpoints == ["checkpoint-1 (in a copy)"] and "machine/box is missing" in found.problems
+    remove_tree(machine / "checkpoint-1.copy")
+    keep_box(machine, "box")
+    found = look(tmp_path)
+    assert found.checkpoints == [] and "machine/checkpoint-1.copy is missing" in found.problems
 
 
 @contextmanager
