@@ -57,12 +57,12 @@ def make_disk(target: Path, label: str, nodes: Iterable[Node] = (), disk_format:
         _fill(raw, in_order(nodes))
         run("qemu-img", "convert", "-m", "1", "-f", "raw", *FORMATS[disk_format], raw, target)
         if disk_format == "vmdk":
-            _number(target)
+            number_by_content(target)
     finally:
         raw.unlink(missing_ok=True)
 
 
-def _number(vmdk: Path) -> None:
+def number_by_content(vmdk: Path) -> None:
     """Put a number made of its content in the place of the random one by which disks over it know the disk."""
     for number in (b"0" * 8, None):
         with vmdk.open("r+b") as file:

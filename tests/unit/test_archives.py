@@ -183,6 +183,7 @@ def test_results_are_what_is_new_and_matches(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "out.zip") as opened:
         assert opened.namelist() == ["a.dat", "b.dat", "boinc_x.dat", "log.1"]
         assert opened.read("a.dat") == b"a.dat"
+        assert {member.compress_type for member in opened.infolist()} == {zipfile.ZIP_DEFLATED}
 
 
 def test_results_are_packed_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bridge.errors import ImageError, NotInstalled
 from bridge.image import Image, cpio, debian, load_image, modules, tools
 from bridge.image.boot_cd import configuration
 from bridge.image.build import build_image
-from bridge.image.disk import renumbered
+from bridge.image.disk import number_by_content, renumbered
 from bridge.image.elf import ENOUGH, UNKNOWN_INTERPRETER, needs_interpreter
 from bridge.image.kernel import decompress, plain
 
@@ -299,6 +299,15 @@ def test_the_number_of_a_disk_is_replaced_however_long_it_is(number: str) -> Non
     assert new.partition(b"\0")[0].decode() == f"# Disk DescriptorFile\nCID=12345678\n{rest}"
     with pytest.raises(ImageError, match="without a number"):
         renumbered(b"KDMV" + bytes(512), b"12345678")
+
+
+def test_two_disks_of_the_same_content_are_the_same_bytes(tmp_path: Path) -> None:
+    """qemu-img has given each a number of its own."""
+    disks = [tmp_path / "one.vmdk", tmp_path / "two.vmdk"]
+    for disk, number in zip(disks, ("1", "0badcafe"), strict=True):
+        disk.write_bytes(f"# Disk DescriptorFile\nCID={number}\ncreateType=x\n".encode().ljust(512, b"\0") + b"data")
+        number_by_content(disk)
+    assert disks[0].read_bytes() == disks[1].read_bytes() and disks[0].stat().st_size == 516
 
 
 # --- modules.py ---

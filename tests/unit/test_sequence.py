@@ -430,7 +430,27 @@ def test_an_order_to_end_is_obeyed_while_archives_are_worked_on(
     assert rig.log.count("host program") == 1
 
 
-def test_work_on_archives_stands_still_while_the_job_is_suspended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["unpack", "pack"])
+def test_work_on_archives_stands_still_while_the_job_is_suspended(tmp_path: Path, what: str) -> None:
+    """It used to take a whole processor from somebody who had said that there is none to be had."""
+    rig = Rig(tmp_path)
+
+    def release() -> None:
+        rig.log.append("release")
+        rig.life.release()
+
+    def suspend(now: str) -> None:
+        if now == what:
+            rig.life.hold()
+            threading.Timer(0.2, release).start()
+
+    rig.while_it_works = suspend
+    assert rig.run(job(HOST), Recorded(tmp_path)).end is End.SUCCESS
+    at = rig.log.index(what)
+    assert rig.log[at + 1] == "release", "and nothing has come before it"
+
+
+def test_work_that_stands_still_can_be_given_up() -> None:
     brake, went = Brake(), threading.Event()
     brake.hold(True)
 
