@@ -177,8 +177,9 @@ def _refuse_foreign(out: Path) -> None:
         return
     if not out.is_dir():
         raise ImageError(f"{out} is there and is no folder. Choose another name, or move it away")
-    for name in sorted(os.listdir(out)):
-        if name not in _NAMES and not Path(name).match(_UNFINISHED):
+    for entry in sorted(os.scandir(out), key=lambda entry: entry.name):
+        name, is_folder = entry.name, entry.is_dir(follow_symlinks=False)
+        if (name not in _NAMES or is_folder) and not Path(name).match(_UNFINISHED):
             raise ImageError(
                 f"{out} holds {name!r:.80}, which is not of an image. Choose another folder, or move it away"
             )

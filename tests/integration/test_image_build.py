@@ -86,6 +86,15 @@ def test_a_folder_that_is_something_else_is_not_touched(image: Image, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_with_the_name_of_an_images_file_is_not_touched(image: Image, tmp_path: Path) -> None:
+    """The build used to fail when the former image's manifest was gone already."""
+    (tmp_path / "image.json").write_text("the former")
+    (tmp_path / "work.vmdk").mkdir()
+    with pytest.raises(ImageError, match=r"holds 'work.vmdk', which is not of an image"):
+        build_image(tmp_path, progress=lambda _: None)
+    assert (tmp_path / "image.json").read_text() == "the former" and (tmp_path / "work.vmdk").is_dir()
+
+
 def test_what_a_killed_build_and_an_image_of_another_kind_have_left_goes(tmp_path: Path) -> None:
     (tmp_path / ".build-killed").mkdir()
     (tmp_path / "system.vdi").touch()
