@@ -12,17 +12,13 @@ from bridge.image.boot_cd import loader_packages, make_boot_cd
 from bridge.image.build import WORK_LABEL
 from bridge.image.disk import make_disk
 
-from ..conftest import REPOSITORY
 from ..from_cd import boot, cd, disk, mounts_when_done, shares, stage
-
-CD_IMAGE = REPOSITORY / "build" / "image-cd"
+from .cd_machines import built
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    if not (CD_IMAGE / "image.json").exists():
-        pytest.fail("there is no build/image-cd: run `make integration`")
-    return load_image(CD_IMAGE)
+    return load_image(built())
 
 
 def test_the_cd_and_its_disk_are_the_same_bytes_twice(image: Image, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,27 +19,18 @@ from bridge.hypervisors.contract import Case, Ground, cases, is_running, machine
 from bridge.hypervisors.virtualbox import VirtualBox, api
 from bridge.hypervisors.virtualbox.api import ByApi, interpreter
 from bridge.hypervisors.virtualbox.plan import environment
-from bridge.image import load_image
-from bridge.slots import look
 from protocol.messages import HostState
 
 from .. import vboxapi
-from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S
 from ..plain_guest import build_disk
-from ..standin import Conclusion, End
 from ..vboxapi.service import Service
 from . import conftest
+from .cd_machines import goes_on, in_path
+from .cd_machines import image as image
 from .slots import MakeSlot
-from .test_app_machine import link_image
 from .test_plain_guest import WHOLE_LIFE, MakeVboxJob
 from .test_plain_guest import make_vbox_job as make_vbox_job
-
-CD_IMAGE = REPOSITORY / "build" / "image-cd"
-
-STEPS = 30
-COUNTER = f"n=0; while [ $n -lt {STEPS} ]; do n=$((n + 1)); echo step $n >> out.txt; sleep 0.2; done"
-"""What it has in memory and on its disk must stay together."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,22 +38,8 @@ def virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A VirtualBox in PATH, with a Python that has its API."""
     folder = tmp_path_factory.mktemp("virtualbox")
     vboxapi.install(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-        patch.setitem(conftest.ENVIRONMENT, "PATH", f"{folder}:{conftest.ENVIRONMENT['PATH']}")
+    with in_path(folder):
         yield
-
-
-@pytest.fixture(scope="module")
-def image() -> Iterator[Path]:
-    """The tiny image with a CD to boot from, whose disk nobody writes."""
-    if not (CD_IMAGE / "image.json").exists():
-        pytest.fail("there is no build/image-cd: run `make test-vboxapi`")
-    disk = load_image(CD_IMAGE).work_disk
-    assert disk is not None
-    before = disk.read_bytes()
-    yield CD_IMAGE
-    assert disk.read_bytes() == before, "a machine wrote into the image"
 
 
 @pytest.fixture(params=["api", "manage"])
@@ -181,22 +157,7 @@ def test_tasks_share_the_disk(make_job: Callable[..., conftest.JobDirectory], im
 
 
 def test_a_job_that_is_killed_goes_on(make_slot: MakeSlot, image: Path) -> None:
-    elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
-    slot = make_slot(COUNTER, elements, hypervisor="virtualbox", image="image", checkpoint_period=1.0)
-    result = slot.directory.output("out.txt", "molecule_42_0_0")
-    link_image(slot, image)
-    slot.run()
-    slot.until_running()
-    slot.until_told("checkpoint checkpoint-1 taken")
-    os.kill(slot.pid, signal.SIGKILL)
-    slot.until_nobody()
-    assert [problem for problem in look(slot.slot).problems if "shared" not in problem] == []
-    slot.run()
-    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
-    assert re.search(r"restored from checkpoint-\d+", slot.stderr())
-    assert result.read_text() == "".join(f"step {n}\n" for n in range(1, STEPS + 1))
-    slot.until_nobody()
-    assert slot.left() == set()
+    goes_on(make_slot, image, "virtualbox", lambda slot: os.kill(slot.pid, signal.SIGKILL))
 
 
 def test_the_tiny_image_without_a_cd_is_refused(make_job: Callable[..., conftest.JobDirectory]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,28 +21,21 @@ from bridge.hypervisors.vmware.process import process_of
 from bridge.hypervisors.vmware.vmx import FOLDER
 from bridge.image import load_image
 from bridge.image.bare import load_disk
-from bridge.slots import look
 from protocol.layout import Share
 from protocol.messages import HostState
 
 from .. import vmrun
-from ..conftest import REPOSITORY
 from ..patience import AT_MOST_S
 from ..plain_guest import build_disk
-from ..standin import Conclusion, End
+from ..standin import End
 from ..vmrun.vmrun import KILLED
 from . import conftest
-from .slots import MakeSlot
-from .test_app_machine import link_image
+from .cd_machines import goes_on, in_path
+from .cd_machines import image as image
+from .slots import MakeSlot, Slot
 from .test_plain_guest import WHOLE_LIFE, MakeVboxJob
 from .test_plain_guest import make_vbox_job as make_vbox_job
 from .test_tasks import SECOND, is_right, tasks
-
-CD_IMAGE = REPOSITORY / "build" / "image-cd"
-
-STEPS = 30
-COUNTER = f"n=0; while [ $n -lt {STEPS} ]; do n=$((n + 1)); echo step $n >> out.txt; sleep 0.2; done"
-"""What it has in memory and on its disk must stay together."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,23 +43,8 @@ def vmware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A `vmrun` in PATH."""
     folder = tmp_path_factory.mktemp("vmware")
     vmrun.install(folder)
-    path = f"{folder}:{os.environ['PATH']}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", path)
-        patch.setitem(conftest.ENVIRONMENT, "PATH", f"{folder}:{conftest.ENVIRONMENT['PATH']}")
+    with in_path(folder):
         yield
-
-
-@pytest.fixture(scope="module")
-def image() -> Iterator[Path]:
-    """The tiny image with a CD to boot from, whose disk nobody writes."""
-    if not (CD_IMAGE / "image.json").exists():
-        pytest.fail("there is no build/image-cd: run `make test-vmware`")
-    disk = load_image(CD_IMAGE).work_disk
-    assert disk is not None
-    before = disk.read_bytes()
-    yield CD_IMAGE
-    assert disk.read_bytes() == before, "a machine wrote into the image"
 
 
 @pytest.mark.parametrize("case", cases(VMware), ids=str)
@@ -125,23 +102,11 @@ def test_a_whole_job_of_guests_of_ours(make_slot: MakeSlot, image: Path) -> None
 
 
 def test_a_job_that_is_quit_goes_on(make_slot: MakeSlot, image: Path) -> None:
-    elements = "<copy_file_from_VM>out.txt</copy_file_from_VM><checkpoint_period>1</checkpoint_period>"
-    slot = make_slot(COUNTER, elements, hypervisor="vmware", image="image", checkpoint_period=1.0)
-    result = slot.directory.output("out.txt", "molecule_42_0_0")
-    link_image(slot, image)
-    slot.run()
-    slot.until_running()
-    slot.until_told("checkpoint checkpoint-1 taken")
-    slot.order("quit")
-    assert slot.wait().end is End.LATER, slot.stderr()
-    slot.until_nobody()
-    assert [problem for problem in look(slot.slot).problems if "shared" not in problem] == []
-    slot.run()
-    assert slot.wait() == Conclusion(End.SUCCESS, reason="finished"), slot.stderr()
-    assert re.search(r"restored from checkpoint-\d+", slot.stderr())
-    assert result.read_text() == "".join(f"step {n}\n" for n in range(1, STEPS + 1))
-    slot.until_nobody()
-    assert slot.left() == set()
+    def quit_it(slot: Slot) -> None:
+        slot.order("quit")
+        assert slot.wait().end is End.LATER, slot.stderr()
+
+    goes_on(make_slot, image, "vmware", quit_it)
 
 
 def test_whoever_is_killed_the_next_start_goes_on(tmp_path: Path, image: Path) -> None:
