@@ -79,6 +79,20 @@ def disk_too_large(largest_file: int) -> OverBound:
     return OverBound(f"the machine's disk would take more than the {largest_file >> 20:,} MB that the job may have")
 
 
+def refuse_unwritable(spec: MachineSpec) -> None:
+    """Refuse a machine whose folders have names that no text file can hold, for hypervisors that are told by such.
+
+    :raise HypervisorError: one has.
+    """
+    exports = () if spec.hardware is None else (folder for _, folder in spec.hardware.exports)
+    for folder in (spec.directory.absolute(), spec.share.host, spec.share.guest, *exports):
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            name = str(folder).encode("utf-8", "backslashreplace").decode()
+            raise HypervisorError(f"the name of the folder {name} is not UTF-8. Rename it, or choose qemu") from None
+
+
 SWITCHED_OFF = "the machine switched itself off"
 """The reason that `wait` gives for a machine that ended in order: nothing that it was writing was cut off."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import HypervisorError, JobFileError, NotInstalled
-from bridge.hypervisors import choose, is_third_party, load, third_parties
+from bridge.hypervisors import Hardware, MachineSpec, choose, is_third_party, load, third_parties
 from bridge.hypervisors.qemu import Qemu
+from bridge.image.bare import BareDisk
 from bridge.job import read_job
+from protocol.layout import Share
 
 from ..conftest import REPOSITORY
 
@@ -112,3 +116,16 @@ def test_nobody_is_asked_while_ours_serve() -> None:
     subprocess.run(
         [sys.executable, "-c", f"{asked}; assert 'importlib.metadata' not in sys.modules"], cwd=REPOSITORY, check=True
     )
+
+
+@pytest.mark.parametrize("name", ["libvirt", "virtualbox", "vmware"])
+def test_a_folder_whose_name_cannot_be_written_down_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """It used to be a bug of ours: a UnicodeEncodeError. QEMU is told by bytes, and runs there."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    share = Share.one_folder(folder / "shared")
+    image = BareDisk(tmp_path / "disk.vmdk", "vmdk", "digest")
+    machine = load(name)(
+        MachineSpec("test", folder / "machine", share, image, 256, 1, hardware=Hardware("sata", "e1000", ()))
+    )
+    with pytest.raises(HypervisorError, match=r"caf\\udce9/machine is not UTF-8\. Rename it, or choose qemu"):
+        asyncio.run(machine.probe())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ WALL = "wall"
 
 def machine_id(directory: Path) -> uuid.UUID:
     """Return the id of the machine in `directory`: always the same, so that one that was left behind is found."""
-    return uuid.uuid5(_NAMESPACE, str(directory.resolve()))
+    return uuid.uuid5(_NAMESPACE, os.fsencode(directory.resolve()).decode("latin-1"))
 
 
 def domain_name(machine: uuid.UUID) -> str:

@@ -20,7 +20,7 @@ from ...errors import BridgeError, CommandFailed, HostError, HypervisorError, No
 from ...image import Image
 from ...image.bare import BareDisk
 from ...tail import Tail
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large, refuse_unwritable
 from ..child import own_cpu
 from ..foreign import is_alive, kill
 from ..qemu import snapshots, work_disk
@@ -106,6 +106,7 @@ class Libvirt:
         image = self._spec.image
         assert image is not None
         if self._found is None:
+            refuse_unwritable(self._spec)
             program, kvm = await self._emulator(image.arch)
             kernel = image.kernel if isinstance(image, Image) else None
             found = await probe(image.arch, kernel, KVM if kvm else Path("/nonexistent"), program)

@@ -27,7 +27,7 @@ from ...image import Image
 from ...image.bare import BareDisk
 from ...tail import Tail, end_of
 from ...trees import remove_tree
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large, refuse_unwritable
 from ..child import clean_environment
 from ..facts import version_in
 from ..foreign import tell
@@ -78,6 +78,7 @@ class VirtualBox:
     async def probe(self) -> str:
         spec = self._spec
         assert spec.image is not None
+        refuse_unwritable(spec)
         if why := refusal(spec.image):
             from ..reasons import find as reason  # only where there is something to be said
 

@@ -22,7 +22,7 @@ from ...image import Image
 from ...image.bare import BareDisk
 from ...tail import end_of
 from ...trees import remove_tree
-from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large
+from .. import SWITCHED_OFF, Condition, MachineSpec, MachineState, disk_too_large, refuse_unwritable
 from ..foreign import gone_within, kill, tell
 from ..letting_go import LettingGo
 from ..processor import processor
@@ -87,6 +87,7 @@ class VMware:
     async def probe(self) -> str:
         image = self._spec.image
         assert image is not None
+        refuse_unwritable(self._spec)
         if why := self.refuses(image):
             raise HypervisorError(f"VMware cannot boot the image: {why}. Choose another image or hypervisor")
         if why := refusal(self._spec):

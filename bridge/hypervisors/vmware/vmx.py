@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ _FULL = re.compile(r"msg\.hbacommon\.outofspace|no more space for virtual disk",
 
 def machine_name(directory: Path) -> str:
     """Return the name of the machine in `directory`, by which no other is called."""
-    return f"vmbridge-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]}"
+    return f"vmbridge-{hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]}"
 
 
 def refusal(spec: MachineSpec) -> str | None:
