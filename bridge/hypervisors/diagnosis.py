@@ -225,7 +225,7 @@ def _virtualbox(facts: Facts) -> _Judged:
 def _about_virtualbox(virtualbox: VirtualBox, version: str | None, facts: Facts) -> Iterator[Finding]:
     host = facts.host
     if not virtualbox.installed:
-        yield find("virtualbox-missing")
+        yield find("virtualbox-missing", program="VBoxManage")
         return
     if not virtualbox.version.good:
         yield find("virtualbox-broken", said=_told(virtualbox.version))

@@ -221,7 +221,7 @@ _TABLE = (
         "virtualbox-missing",
         Weight.BLOCKS,
         Move.PERSON,
-        what="VBoxManage is not in PATH",
+        what="{program} is not in PATH",
         do="Install VirtualBox, or QEMU (Debian: apt-get install qemu-system-x86 qemu-utils)",
         when="VirtualBox's program is not found",
         source="measured",

@@ -29,7 +29,9 @@ def find(name: str) -> str:
     :raise NotInstalled: nowhere in PATH.
     """
     if (found := shutil.which(name)) is None:
-        raise NotInstalled(f"{name} is not there. Install VirtualBox, or choose another hypervisor")
+        from ..reasons import find as reason  # only where there is something to be said
+
+        raise NotInstalled(reason("virtualbox-missing", program=name).sentence)
     return found
 
 
