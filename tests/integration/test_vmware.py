@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -177,6 +178,31 @@ def test_a_machine_that_is_stopped_in_the_midst_does_not_go_on(tmp_path: Path, i
                 assert found.examine().state is MachineState.GONE and process_of(vmx) is None, moment
 
     asyncio.run(asyncio.wait_for(go(), 3 * AT_MOST_S))
+
+
+def test_a_vmrun_that_hangs_holds_nobody_up_who_ends_the_machine(tmp_path: Path, image: Path) -> None:
+    """An abort used to wait until the suspension was given up, ten minutes, or until the client killed the bridge."""
+    hangs, asked = tmp_path / "hangs", tmp_path / "asked"
+    hangs.mkdir()
+    (hangs / "vmrun").write_text(
+        f'#!/bin/sh\ncase "$3" in suspend) : >{asked}; exec sleep 600;; esac\nexec {shutil.which("vmrun")} "$@"\n'
+    )
+    (hangs / "vmrun").chmod(0o755)
+
+    async def go() -> None:
+        async with machine(Ground(VMware, tmp_path, image)) as (found, _):
+            assert isinstance(found, VMware)
+            await found.start()
+            await found.pause()
+            saving = asyncio.create_task(found.save("one"))
+            await until_it(asked.exists, "vmrun's being asked")
+            await found.stop()
+            with pytest.raises(CommandFailed, match="which was to suspend it, has not ended"):
+                await saving
+            assert found.examine().state is MachineState.GONE
+
+    with in_path(hangs):
+        asyncio.run(asyncio.wait_for(go(), AT_MOST_S))
 
 
 def test_an_image_without_a_cd_is_refused_before_anything_starts(

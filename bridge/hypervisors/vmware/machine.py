@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import ClassVar
@@ -51,6 +51,7 @@ logger = getLogger(__name__)
 _SUSPENDED_WITHIN_S = 600.0
 _ENDS_WITHIN_S = 60.0
 _ENDS_WITHIN_AFTER_FAILURE_S = 2.0
+_SAYS_SO_WITHIN_S = 10.0
 """The machine stands still meanwhile. One that ends later counts as failed, and is restored."""
 
 
@@ -307,7 +308,7 @@ class VMware:
         self._run.cpu_seconds()  # nobody can ask when it has ended
         failure, within_s = CommandFailed("vmrun has suspended the machine, and it is not suspended"), _ENDS_WITHIN_S
         try:
-            await vmrun.call("suspend", self._vmx, "hard", within_s=_SUSPENDED_WITHIN_S)
+            await self._while_it_is_there(vmrun.call("suspend", self._vmx, "hard", within_s=_SUSPENDED_WITHIN_S))
         except CommandFailed as error:
             failure, within_s = error, _ENDS_WITHIN_AFTER_FAILURE_S
         if not await gone_within(self._run.process, within_s):
@@ -318,6 +319,23 @@ class VMware:
             raise failure
         self._awake.clear()
         return memory
+
+    async def _while_it_is_there(self, call: Coroutine[None, None, str]) -> None:
+        """Wait for vmrun, which may hang; but not for long when the machine's process has gone: who ends it waits too.
+
+        :raise CommandFailed: it failed, or has not ended in time.
+        """
+        assert self._run is not None
+        called = asyncio.ensure_future(call)
+        gone = asyncio.ensure_future(gone_within(self._run.process, _SUSPENDED_WITHIN_S))
+        try:
+            await asyncio.wait((called, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait_for(called, _SAYS_SO_WITHIN_S)
+        except asyncio.TimeoutError:
+            raise CommandFailed("the machine is gone, and vmrun, which was to suspend it, has not ended") from None
+        finally:
+            called.cancel()
+            gone.cancel()
 
     def _suspended_to(self) -> Path | None:
         """Return the file in the machine's own folder into which VMware has written its memory."""
