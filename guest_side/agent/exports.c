@@ -13,17 +13,18 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-/* Tried again and again, so a reason is said once until it changes. */
+/* Tried again and again, so a share's reason is said once until it changes. */
 static bool mount_one(const char *tag, const char *path, bool writable)
 {
-    static char said[256];
+    static char of_each[2][256];
+    char *said = of_each[writable];
     const char *why;
 
     mkdir(path, 0755);
     why = share_mount(tag, path, writable);
     if (why != NULL && strcmp(why, said) != 0)
         say("cannot mount %s: %s", tag, why);
-    snprintf(said, sizeof said, "%s", why != NULL ? why : "");
+    snprintf(said, sizeof *of_each, "%s", why != NULL ? why : "");
     return why == NULL;
 }
 

@@ -407,10 +407,10 @@ def test_a_service_that_hangs_is_told_of_and_ended(
 ) -> None:
     spec = prepared(folder, root, monkeypatch)
     monkeypatch.setattr(api, "HEARD_EVERY_S", 1.0)
+    monkeypatch.setattr(VirtualBox, "call_within_s", 3.0)
 
     async def hang() -> None:
         found = VirtualBox(spec)
-        found.call_within_s = 3  # type: ignore[misc]
         control = await found._opened()
         await control.make(plan(spec))
         [service] = services(spec)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import pytest
 
 from bridge.errors import CommandFailed, HypervisorError, NotInstalled
 from bridge.hypervisors import DISK_CONTROLLERS, NETWORK_CARDS, Hardware, MachineSpec
+from bridge.hypervisors.libvirt import Libvirt
 from bridge.hypervisors.libvirt.binding import call, load
 from bridge.hypervisors.libvirt.domain import QEMU_NAMESPACE, Owner, disk_name, domain, domain_name, machine_id
 from bridge.hypervisors.libvirt.monitor import Monitor, hands_over
@@ -92,11 +94,23 @@ def test_a_restored_machine_loads_its_state() -> None:
 def test_a_network_card_has_no_way_out_until_the_gate_is_there(card: str) -> None:
     image = BareDisk(Path("/p/vm_image.vdi"), "vdi", "digest")
     hardware = Hardware("sata", card, (("shared", Path("/slot/shared")),))
-    for changes, device in (({}, "virtio-net-pci"), ({"image": image, "hardware": hardware}, card)):
-        line = words(told(replace(SPEC, network=True, **changes), tag="one"))  # type: ignore[arg-type]
+    ours = replace(SPEC, network=True)
+    for spec, device in ((ours, "virtio-net-pci"), (replace(ours, image=image, hardware=hardware), card)):
+        line = words(told(spec, tag="one"))
         assert "filter-redirector,id=wall,netdev=cable,queue=rx,outdev=wall" in line and "null,id=wall" in line
         assert any(f"{word}".startswith(device) and "netdev=cable" in f"{word}" for word in line)
         assert line[-2:] == ["-loadvm", "one"] and not any("hostfwd" in f"{word}" for word in line)
+
+
+def test_a_state_goes_on_only_in_a_machine_with_the_same_card() -> None:
+    def described(spec: MachineSpec) -> Mapping[str, str]:
+        machine = Libvirt(spec)
+        machine._found, machine._version = TCG, "9.0.0"  # as if they had been asked for
+        return asyncio.run(machine.description())
+
+    without = described(SPEC)
+    assert without["libvirt"] == "9.0" and described(SPEC) == without
+    assert described(replace(SPEC, network=True)) != without
 
 
 class FakeLibvirtQemu:

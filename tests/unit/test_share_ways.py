@@ -76,3 +76,11 @@ def test_when_none_works_each_says_why_and_all_are_tried_again(
     lines = said(binary, tmp_path, "", HOST_TAG, HOST_TAG)
     assert f"{HOST_TAG}: 9p: No such file or directory, vboxsf: No such device, vmhgfs-fuse: {why}" in lines
     assert lines[-2:] == [f"9p {HOST_TAG} ro {NINE_P}", f"{HOST_TAG}: mounted"]
+
+
+def test_why_a_share_does_not_come_back_is_said_once(tmp_path: Path) -> None:
+    """The other one's success had it forgotten, so it filled the console, at each try."""
+    ours = [SOURCES / "agent" / "exports.c", SOURCES / "machine" / "share.c"]
+    code = [Path(__file__).with_name("exports_said.c"), *ours]
+    done = subprocess.run([compiled(tmp_path / "said", code), tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"cannot mount {GUEST_TAG}: 9p: No such file or directory"]

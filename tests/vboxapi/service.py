@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import os
@@ -70,7 +71,7 @@ class Service:
         try:
             found: dict[str, Any] = json.loads(self._file.read_text())
         except FileNotFoundError:
-            return json.loads(json.dumps(NEW))  # type: ignore[no-any-return]
+            return copy.deepcopy(NEW)
         if found["state"] not in OFF and not _alive(found["pid"]):
             become(found, "Aborted")
         return found

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import types
+from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -27,18 +28,18 @@ def load(folder: str) -> Any:
 
     :raise ImportError: it or vboxapi is not there, or of no use for this Python.
     """
-    import vboxapi  # type: ignore[import-not-found]  # pyvbox would look for it in many places
-
+    vboxapi: Any = import_module("vboxapi")  # first, for pyvbox would look for it in many places
     if sys.platform != "win32":
         sys.path.append(os.path.join(vboxapi.g_sVBoxSdkDir, "bindings", "xpcom", "python"))
-        import xpcom.vboxxpcom  # type: ignore[import-not-found]  # noqa: F401
+        import_module("xpcom.vboxxpcom")  # now, and not at the first use: without it the API is of no use
     found = PathFinder.find_spec("pyvbox", [folder])
-    if found is None or found.loader is None or found.submodule_search_locations is None:
+    if found is None or found.submodule_search_locations is None:
         raise ImportError("pyvbox is not in " + folder)
+    loader: Any = found.loader
     module = types.ModuleType("virtualbox")
     module.__path__ = list(found.submodule_search_locations)
     sys.modules["virtualbox"] = module
-    exec(found.loader.get_code("pyvbox"), module.__dict__)  # type: ignore[attr-defined]
+    exec(loader.get_code("pyvbox"), module.__dict__)
     return module
 
 
