@@ -62,6 +62,7 @@ def goes_on(make_slot: MakeSlot, image: Path, hypervisor: str, end: Callable[[Sl
     slot.until_running()
     slot.until_told("checkpoint checkpoint-1 taken")
     end(slot)
+    slot.wait()  # one that was killed may take a moment to be gone
     slot.until_nobody()
     assert [problem for problem in look(slot.slot).problems if "shared" not in problem] == []
     slot.run()
